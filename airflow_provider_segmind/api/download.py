@@ -1,0 +1,166 @@
+"""Fetching a result file: from trusted hosts only, checked before anybody sees it, tried again where it fails."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import BinaryIO
+from urllib.parse import urljoin, urlsplit
+
+from airflow_provider_segmind.api.flow import Answer, Flow, Send, TransportFailure, pause, send
+from airflow_provider_segmind.api.media import inspect
+from airflow_provider_segmind.api.redaction import public_link
+from airflow_provider_segmind.api.requests import ATTEMPTS, backoff
+from airflow_provider_segmind.api.service import OUTPUT_HOSTS, Service
+from airflow_provider_segmind.api.values import SegmindFile, SegmindOutput, SegmindResult
+from airflow_provider_segmind.exceptions import SegmindOutputError
+
+MAX_HOPS = 5
+FILE_SECONDS = 900.0
+"""A result file may take this long to come."""
+
+GONE = (403, 404, 410)
+"""What a file store answers for a file that it has deleted; S3 says 403 where it may not even tell."""
+
+
+def is_trusted(service: Service, url: str) -> bool:
+    """Whether a result file may come from there: https (http where the base URL is), one of the trusted hosts."""
+    base = urlsplit(service.base_url)
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").lower().rstrip(".")
+        _ = parts.port
+    except ValueError:
+        return False
+    if parts.scheme != "https" and not (parts.scheme == "http" and base.scheme == "http"):
+        return False
+    if not host or "@" in parts.netloc or "\\" in url:
+        return False
+    hosts = (*OUTPUT_HOSTS, *service.output_hosts, base.hostname or "")
+    return any(host.endswith(name[1:].lower()) if name.startswith("*.") else host == name.lower() for name in hosts)
+
+
+class _Spool:
+    """Takes a body: counts, digests, refuses what is too large."""
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self._file = file
+        self._limit = limit
+        self.begin({})
+
+    def begin(self, headers: Mapping[str, str]) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self.size = 0
+        self.digest = hashlib.sha256()
+        length = headers.get("content-length", "")
+        encoded = headers.get("content-encoding", "identity") != "identity"
+        self.expected = int(length) if length.isdecimal() and len(length) < 20 and not encoded else None
+        self._check(self.expected or 0)
+
+    def write(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        self._check(self.size)
+        self.digest.update(chunk)
+        self._file.write(chunk)
+
+    def _check(self, size: int) -> None:
+        if size > self._limit:
+            raise SegmindOutputError(
+                f"The result file is larger than {self._limit / 1024**2:g} MiB: raise 'max_result_mb' in the "
+                "connection's extra if that is meant."
+            )
+
+
+def download(service: Service, result: SegmindResult, file: BinaryIO, *, image: bool = False) -> Flow[SegmindFile]:
+    """
+    Fetch a result's first output into an empty, seekable file and check it.
+
+    :param image: whether it must be an image whatever the service declares
+    :raises SegmindOutputError: there is no output, its host is not trusted, or five tries did not give a whole file
+    """
+    if not result.outputs:
+        raise SegmindOutputError(
+            f"Request {result.request_id} has completed without a file that could be fetched.",
+            request_id=result.request_id,
+        )
+    output = result.outputs[0]
+    spool = _Spool(file, service.max_result_bytes)
+    failures = 0
+    while True:
+        problem = None
+        declared = output.content_type
+        if output.url is None:
+            spool.begin({})
+            spool.write(output.data or b"")
+        else:
+            try:
+                answer = yield from _fetch(service, output.url, spool, result.request_id)
+            except TransportFailure as failure:
+                problem = service.clean(failure)
+            else:
+                declared = declared or answer.headers.get("content-type")
+                problem = _shortfall(answer, spool, output)
+        if problem is None:
+            try:
+                media = inspect(file, declared, image=image)
+            except ValueError as wrong:
+                problem = str(wrong)
+            else:
+                return SegmindFile(spool.size, spool.digest.hexdigest(), media.content_type, media.width, media.height)
+        failures += 1
+        if failures >= ATTEMPTS or output.url is None:
+            raise SegmindOutputError(
+                f"The result file of request {result.request_id} is of no use after {failures} tries: {problem}. It "
+                f"is paid for and stays at Segmind for 7 days ({public_link(output.url) or 'inline or signed'}): a "
+                "retry fetches it again without paying.",
+                request_id=result.request_id,
+            )
+        yield from pause(backoff(service, failures))
+
+
+def _fetch(service: Service, url: str, spool: _Spool, request_id: str) -> Flow[Answer]:
+    """GET a file without the key, following redirects between trusted hosts."""
+    for _ in range(MAX_HOPS):
+        if not is_trusted(service, url):
+            host = service.clean(urlsplit(url).netloc.rpartition("@")[2] or url)
+            raise SegmindOutputError(
+                f"The result file of request {request_id} is at {host}, which is not trusted (or not https): if it is "
+                "Segmind's, add the host to 'output_hosts' in the connection's extra.",
+                request_id=request_id,
+            )
+        answer = yield from send(
+            Send("GET", url, with_key=False, into=spool, max_bytes=64 * 1024, max_seconds=FILE_SECONDS)
+        )
+        if answer.status not in (301, 302, 303, 307, 308) or "location" not in answer.headers:
+            return answer
+        url = urljoin(url, answer.headers["location"])
+    raise SegmindOutputError(
+        f"The result file of request {request_id} is redirected in circles.", request_id=request_id
+    )
+
+
+def _shortfall(answer: Answer, spool: _Spool, output: SegmindOutput) -> str | None:
+    """Say what is missing of a fetched file."""
+    if answer.status != 200:
+        return f"its host answers HTTP {answer.status}"
+    if answer.cut or spool.size == 0:
+        return answer.cut or "it is empty"
+    expected = spool.expected if spool.expected is not None else output.file_size
+    if expected is not None and spool.size != expected:
+        return f"it has {spool.size} of {expected} bytes"
+    return None
+
+
+def file_is_gone(service: Service, url: str) -> Flow[bool]:
+    """Whether a file's host says that there is no such file (any more); trouble in asking is no such word."""
+    if not is_trusted(service, url):
+        return False
+    for failures in range(1, 4):
+        try:
+            answer = yield from send(Send("HEAD", url, with_key=False))
+        except TransportFailure:
+            yield from pause(backoff(service, failures))
+            continue
+        return answer.status in GONE
+    return False

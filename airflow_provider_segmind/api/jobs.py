@@ -1,0 +1,215 @@
+"""A job after its submit: its state, its result, the wait for its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from airflow_provider_segmind.api.errors import job_failure
+from airflow_provider_segmind.api.flow import Flow, pause
+from airflow_provider_segmind.api.history import get_record
+from airflow_provider_segmind.api.redaction import public_link
+from airflow_provider_segmind.api.requests import ATTEMPTS, backoff, get, submit
+from airflow_provider_segmind.api.responses import error_text, read_result, read_status
+from airflow_provider_segmind.api.schedule import next_look
+from airflow_provider_segmind.api.service import Service
+from airflow_provider_segmind.api.values import (
+    JobOutcome,
+    JobState,
+    OutcomeStatus,
+    SegmindOutput,
+    SegmindResult,
+    SegmindStatus,
+)
+from airflow_provider_segmind.exceptions import (
+    SegmindError,
+    SegmindJobExpiredError,
+    SegmindJobTimeoutError,
+    SegmindRateLimitError,
+    SegmindRequestError,
+    SegmindServiceError,
+)
+
+LAG = 10.0
+"""A 404 in the first seconds after a submit is replication lag, not expiry."""
+
+_BEFORE_FIRST_LOOK = 0.05  # Airflow 3.1 has failed tasks whose event came at the instant of their deferral
+
+
+def get_status(service: Service, request_id: str, *, attempts: int = ATTEMPTS) -> Flow[SegmindStatus]:
+    """Ask for a job's state. A FAILED is a state, not an exception."""
+    return (
+        yield from get(
+            service,
+            service.request_url(request_id) + "/status",
+            "a status request",
+            lambda answer: read_status(answer, request_id),
+            request_id=request_id,
+            attempts=attempts,
+        )
+    )
+
+
+def get_result(service: Service, request_id: str) -> Flow[SegmindResult]:
+    """
+    Ask for a job's result; without outputs while it still runs. A COMPLETED without any: the history is asked.
+
+    :raises SegmindJobFailedError: the job FAILED
+    """
+    result = yield from get(
+        service,
+        service.request_url(request_id),
+        "a result request",
+        lambda answer: read_result(answer, request_id),
+        request_id=request_id,
+    )
+    if result.status is JobState.FAILED:
+        raise job_failure(service, request_id, error_text(result.raw))
+    if result.status is JobState.COMPLETED and not result.outputs:
+        record = yield from get_record(service, request_id)
+        if record is not None and record.output_url:
+            outputs = (SegmindOutput(url=record.output_url),)
+            return SegmindResult(request_id, result.status, outputs, result.metrics, result.raw)
+    return result
+
+
+def watch(
+    service: Service,
+    request_id: str,
+    model: str | None,
+    *,
+    submitted_at: float,
+    deadline: float,
+    poll_interval: float | None = None,
+) -> Flow[JobOutcome]:
+    """
+    Wait for a job's end and learn where its file is. Ends with an outcome, never with a :class:`SegmindError`.
+
+    Outages and rate limits are waited out within the deadline; a last look precedes a TIMEOUT, unless the gate is
+    closed beyond the deadline.
+
+    :param model: whose typical latency shapes the schedule; ``None``: unknown, the looks start early
+    :param submitted_at: epoch seconds
+    :param deadline: epoch seconds
+    :param poll_interval: seconds between looks, ``None`` for the adaptive schedule
+    """
+    looks = failures = 0
+    trouble: str | None = None
+    not_before = 0.0
+    while True:
+        now = service.clock()
+        if failures:
+            delay = backoff(service, failures, cap=30.0)
+        elif poll_interval is not None:
+            delay = poll_interval
+        elif model is None:
+            delay = min(1.5**looks, 15.0)
+        else:
+            delay = next_look(service.latencies.typical(model), now - submitted_at, looks)
+        delay = max(delay, not_before - now, _BEFORE_FIRST_LOOK)
+        yield from pause(min(delay, max(deadline - now, _BEFORE_FIRST_LOOK)))
+        last = service.clock() >= deadline
+        if last and service.limiter.next_free(service.clock()) > service.clock() + 1.0:
+            return _timed_out(request_id, deadline - submitted_at, "the rate limit is used up")
+        looks += 1
+        try:
+            status = yield from get_status(service, request_id, attempts=1)
+        except SegmindRateLimitError as limited:
+            failures += 1
+            # Where the header's moment proves too early time and again, the pause grows all the same.
+            not_before = max(limited.reset_at, service.clock() + min(2.0**failures, 60.0))
+            trouble = str(limited)
+        except SegmindServiceError as outage:
+            failures += 1
+            trouble = str(outage)
+        except SegmindJobExpiredError as expired:
+            failures = 0
+            if service.clock() - submitted_at >= LAG:
+                return JobOutcome(request_id, OutcomeStatus.EXPIRED, str(expired))
+        except SegmindRequestError as refused:
+            return JobOutcome(request_id, OutcomeStatus.ERROR, str(refused))
+        else:
+            failures, trouble = 0, None
+            if status.state is JobState.COMPLETED:
+                return (yield from _completed(service, status, model))
+            if status.state is JobState.FAILED:
+                said = service.clean(status.error or "no reason given")
+                return JobOutcome(request_id, OutcomeStatus.FAILED, said, status.metrics)
+        if last:
+            return _timed_out(request_id, deadline - submitted_at, trouble)
+
+
+def _completed(service: Service, status: SegmindStatus, model: str | None) -> Flow[JobOutcome]:
+    """Ask at once where the file is: a worker may come an hour later, when Segmind has forgotten."""
+    result: SegmindResult | None = None
+    for failures in range(1, 4):
+        try:
+            result = yield from get_result(service, status.request_id)
+        except SegmindError:
+            break  # leg 2 asks again, and says what is wrong
+        if result.status is JobState.COMPLETED:
+            break
+        result = None  # this endpoint lags behind the other
+        yield from pause(backoff(service, failures))
+    metrics = result.metrics if result is not None and result.metrics.total_time is not None else status.metrics
+    if model is not None:
+        service.latencies.observe(model, metrics.total_time)
+    return JobOutcome(
+        status.request_id,
+        OutcomeStatus.COMPLETED,
+        metrics=metrics,
+        output_url=public_link(result.output_url) if result is not None else None,
+        result=result,
+    )
+
+
+def _timed_out(request_id: str, seconds: float, trouble: str | None) -> JobOutcome:
+    why = f"; last: {trouble}" if trouble else ""
+    return JobOutcome(request_id, OutcomeStatus.TIMEOUT, f"not ended {seconds:.0f} s after its submit{why}")
+
+
+def raise_for_outcome(service: Service, outcome: JobOutcome) -> None:
+    """Raise what an outcome other than COMPLETED means."""
+    request_id = outcome.request_id
+    if outcome.status is OutcomeStatus.COMPLETED:
+        return
+    if outcome.status is OutcomeStatus.FAILED:
+        raise job_failure(service, request_id, outcome.error)
+    if outcome.status is OutcomeStatus.TIMEOUT:
+        raise SegmindJobTimeoutError(
+            f"Segmind's job {request_id} has {service.clean(outcome.error or 'not ended')}. It still runs and will be "
+            "billed; `timeout` sets how long to wait, and a retry goes on with the same job.",
+            request_id=request_id,
+        )
+    if outcome.status is OutcomeStatus.EXPIRED:
+        raise SegmindJobExpiredError(service.clean(outcome.error or "expired"), request_id=request_id)
+    raise SegmindRequestError(service.clean(outcome.error or "refused"), request_id=request_id)
+
+
+def wait_for_job(
+    service: Service,
+    request_id: str,
+    *,
+    timeout: float,
+    model: str | None = None,
+    poll_interval: float | None = None,
+) -> Flow[SegmindResult]:
+    """Wait for a job's end, at most ``timeout`` seconds from now, and return its result."""
+    now = service.clock()
+    outcome = yield from watch(
+        service, request_id, model, submitted_at=now, deadline=now + timeout, poll_interval=poll_interval
+    )
+    raise_for_outcome(service, outcome)
+    return outcome.result if outcome.result is not None else (yield from get_result(service, request_id))
+
+
+def run(
+    service: Service,
+    model: str,
+    payload: Mapping[str, object],
+    *,
+    timeout: float,
+    poll_interval: float | None = None,
+) -> Flow[SegmindResult]:
+    """Submit and wait: what the official client's ``run`` does."""
+    job = yield from submit(service, model, payload)
+    return (yield from wait_for_job(service, job.request_id, timeout=timeout, model=model, poll_interval=poll_interval))

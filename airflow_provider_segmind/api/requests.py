@@ -1,0 +1,126 @@
+"""One request and what may be repeated of it: a GET always, a POST only where nothing can have been queued."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from airflow_provider_segmind.api.errors import refusal, submit_refusal
+from airflow_provider_segmind.api.flow import Answer, Flow, Send, TransportFailure, pause, send
+from airflow_provider_segmind.api.responses import announces_end, read_request_id
+from airflow_provider_segmind.api.service import Service
+from airflow_provider_segmind.api.values import SegmindJob
+from airflow_provider_segmind.exceptions import (
+    SegmindError,
+    SegmindRateLimitError,
+    SegmindServiceError,
+    SegmindSubmitUnknownError,
+)
+
+ATTEMPTS = 5
+PATIENCE = 60.0
+"""A single GET is tried at most ``ATTEMPTS`` times within ``PATIENCE`` seconds."""
+
+SHORT_WAIT = 5.0
+"""A submit that would wait longer than this for its turn says so instead, and its caller can defer."""
+
+T = TypeVar("T")
+
+
+def backoff(service: Service, failures: int, cap: float = 15.0) -> float:
+    """Return the seconds to wait after the n-th failure in a row: exponential, full jitter, at least 0.1 s."""
+    return max(service.jitter(0.0, min(cap, 0.5 * 2 ** min(failures, 10))), 0.1)
+
+
+def turn(service: Service) -> Flow[None]:
+    """Wait until the limiter lets the next request go."""
+    now = service.clock()
+    yield from pause(service.limiter.reserve(now) - now)
+
+
+def get(
+    service: Service,
+    url: str,
+    doing: str,
+    read: Callable[[Answer], T],
+    *,
+    params: Mapping[str, str] | None = None,
+    request_id: str | None = None,
+    attempts: int = ATTEMPTS,
+    gateway: bool = True,
+) -> Flow[T]:
+    """
+    GET and read an answer; transport failures, 5xx and senseless bodies are tried again, a short 429 is waited out.
+
+    :param gateway: whether the gateway's limiter counts this request (the history is another host)
+    """
+    until = service.clock() + PATIENCE
+    failures = 0
+    while True:
+        try:
+            if gateway:
+                yield from turn(service)
+            answer = yield from send(Send("GET", url, params=params))
+            if answer.ok or (announces_end(answer) and answer.status not in (401, 403, 429)):
+                return read(answer)
+            error: SegmindError = refusal(service, answer, doing, request_id=request_id)
+        except TransportFailure as failure:
+            error = SegmindServiceError(
+                f"No answer from Segmind to {doing}: {service.clean(failure)}", request_id=request_id
+            )
+        except SegmindServiceError as senseless:
+            error = senseless
+        failures += 1
+        if isinstance(error, SegmindRateLimitError):
+            wait = error.reset_at - service.clock()
+        elif isinstance(error, SegmindServiceError):
+            wait = backoff(service, failures)
+        else:
+            raise error
+        if failures >= attempts or service.clock() + wait > until:
+            raise error
+        yield from pause(wait)
+
+
+def submit(service: Service, model: str, payload: Mapping[str, object]) -> Flow[SegmindJob]:
+    """
+    POST a job: one POST, repeated only after proof that nothing was queued.
+
+    :raises SegmindRateLimitError: at once; also without a request where the gate is known to be closed
+    :raises SegmindSubmitUnknownError: the job may be queued and billed
+    :raises SegmindRequestError: refused
+    :raises SegmindServiceError: nothing was queued, and repeating did not help
+    """
+    url = service.model_url("v2", model)
+    until = service.clock() + PATIENCE
+    failures = 0
+    while True:
+        free = service.limiter.next_free(service.clock())
+        if free - service.clock() > SHORT_WAIT:
+            raise SegmindRateLimitError(
+                f"Segmind's rate limit leaves no room for {free - service.clock():.0f} s; nothing was sent.",
+                reset_at=free,
+            )
+        yield from turn(service)
+        submitted_at = service.clock()
+        try:
+            answer = yield from send(Send("POST", url, json=dict(payload)))
+        except TransportFailure as failure:
+            said = service.clean(failure)
+            if failure.sent:
+                raise SegmindSubmitUnknownError(
+                    f"The submit to {model} broke off after it was sent ({said}): the job may be queued and billed."
+                ) from failure
+            error: SegmindError = SegmindServiceError(f"Segmind could not be reached, nothing was sent: {said}")
+        else:
+            request_id = read_request_id(answer) if answer.ok else None
+            if request_id is not None:
+                return SegmindJob(request_id, model, submitted_at)
+            error = submit_refusal(service, answer, model)
+        failures += 1
+        wait = backoff(service, failures)
+        if not isinstance(error, SegmindServiceError):
+            raise error
+        if failures >= ATTEMPTS or service.clock() + wait > until:
+            raise error
+        yield from pause(wait)

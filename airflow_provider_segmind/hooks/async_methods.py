@@ -1,0 +1,132 @@
+"""The hook's asynchronous twins, for triggers: the same flows, run by the event loop's driver."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+
+from airflow_provider_segmind.api import account, history, jobs, requests
+from airflow_provider_segmind.api.download import download
+from airflow_provider_segmind.api.flow import Flow
+from airflow_provider_segmind.api.inputs import DEFAULT_TIMEOUT, check_timeout
+from airflow_provider_segmind.api.service import Service
+from airflow_provider_segmind.api.values import (
+    JobOutcome,
+    SegmindFile,
+    SegmindJob,
+    SegmindRecord,
+    SegmindResult,
+    SegmindStatus,
+    SegmindSyncResult,
+)
+from airflow_provider_segmind.hooks.local_files import appearing, data_uri
+from airflow_provider_segmind.hooks.settings import SegmindSettings
+from airflow_provider_segmind.hooks.shared import driver_for, service_for
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseHook, Connection
+
+T = TypeVar("T")
+
+
+class AsyncMethods:
+    """What :class:`~airflow_provider_segmind.hooks.segmind.SegmindHook` can do on an event loop; see its methods."""
+
+    segmind_conn_id: str
+    _settings: SegmindSettings | None
+    get_connection: Callable[[str], Connection]
+
+    async def asettings(self) -> SegmindSettings:
+        """
+        Read the connection without blocking the event loop; once.
+
+        :raises SegmindInputError: the connection is unusable
+        """
+        if self._settings is None:
+            self._settings = SegmindSettings.from_connection(await self._aget_connection())
+        return self._settings
+
+    async def _aget_connection(self) -> Connection:
+        from airflow.providers.common.compat.connection import get_async_connection
+        from airflow.providers.common.compat.sdk import AirflowNotFoundException
+        from asgiref.sync import sync_to_async
+
+        try:
+            return await get_async_connection(self.segmind_conn_id, hook=cast("type[BaseHook]", type(self)))
+        except AirflowNotFoundException:
+            # `airflow dags test` on 3.3 does not find the database's connections asynchronously.
+            return await sync_to_async(self.get_connection)(self.segmind_conn_id)
+
+    async def arun_flow(self, start: Callable[[Service], Flow[T]]) -> T:
+        """Run a flow over this connection; ``start`` makes it, once the connection is known."""
+        settings = await self.asettings()
+        async with driver_for(settings) as driver:
+            return await driver.run(start(service_for(settings)))
+
+    async def asubmit(self, model: str, payload: Mapping[str, Any]) -> SegmindJob:
+        """Submit a job."""
+        return await self.arun_flow(lambda service: requests.submit(service, model, payload))
+
+    async def aget_status(self, request_id: str) -> SegmindStatus:
+        """Ask for a job's state."""
+        return await self.arun_flow(lambda service: jobs.get_status(service, request_id))
+
+    async def aget_result(self, request_id: str) -> SegmindResult:
+        """Ask for a job's result."""
+        return await self.arun_flow(lambda service: jobs.get_result(service, request_id))
+
+    async def await_for_job(self, request_id: str, *, timeout: float = DEFAULT_TIMEOUT) -> SegmindResult:  # noqa: ASYNC109 - of the job
+        """Wait for a job's end."""
+        seconds = check_timeout(timeout)
+        return await self.arun_flow(lambda service: jobs.wait_for_job(service, request_id, timeout=seconds))
+
+    async def arun(self, model: str, payload: Mapping[str, Any], *, timeout: float = DEFAULT_TIMEOUT) -> SegmindResult:  # noqa: ASYNC109
+        """Submit a job and wait for its end."""
+        seconds = check_timeout(timeout)
+        return await self.arun_flow(lambda service: jobs.run(service, model, payload, timeout=seconds))
+
+    async def arun_sync(self, model: str, payload: Mapping[str, Any]) -> SegmindSyncResult:
+        """Run a job by the blocking v1 API."""
+        return await self.arun_flow(lambda service: account.run_sync(service, model, payload))
+
+    async def awatch(self, job: SegmindJob, *, deadline: float, poll_interval: float | None = None) -> JobOutcome:
+        """Wait for a job's end and return how it ended."""
+        return await self.arun_flow(
+            lambda service: jobs.watch(
+                service,
+                job.request_id,
+                job.model,
+                submitted_at=job.submitted_at,
+                deadline=deadline,
+                poll_interval=poll_interval,
+            )
+        )
+
+    async def aget_credits(self) -> float:
+        """Return the account's balance in US dollars."""
+        return await self.arun_flow(account.get_credits)
+
+    async def afind_request(self, model: str, payload: Mapping[str, Any], *, since: float) -> str | None:
+        """Look for the request of a submit whose outcome is unknown."""
+        wanted = history.fingerprint(payload)
+        record = await self.arun_flow(lambda service: history.find_request(service, model, wanted, since=since))
+        return record.request_id if record else None
+
+    async def aget_record(self, request_id: str) -> SegmindRecord | None:
+        """Look a request up in the request history."""
+        return await self.arun_flow(lambda service: history.get_record(service, request_id))
+
+    async def aupload(self, path_or_bytes: str | os.PathLike[str] | bytes) -> str:
+        """Store a file at Segmind."""
+        uri = data_uri(path_or_bytes)
+        return await self.arun_flow(lambda service: account.upload(service, uri))
+
+    async def adownload(
+        self, result: SegmindResult, target: str | os.PathLike[str] | BinaryIO, *, image: bool = False
+    ) -> SegmindFile:
+        """Fetch a result's first output. The file is written and checked on the event loop's thread."""
+        if not isinstance(target, str | os.PathLike):
+            return await self.arun_flow(lambda service: download(service, result, target, image=image))
+        with appearing(target) as file:
+            return await self.arun_flow(lambda service: download(service, result, file, image=image))

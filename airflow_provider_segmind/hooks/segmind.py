@@ -1,0 +1,238 @@
+"""The hook: an Airflow connection, and the flows of the API run over it."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_segmind.api import account, history, jobs, requests
+from airflow_provider_segmind.api.download import download as download_flow
+from airflow_provider_segmind.api.flow import Flow
+from airflow_provider_segmind.api.inputs import DEFAULT_TIMEOUT, check_timeout
+from airflow_provider_segmind.api.service import Service
+from airflow_provider_segmind.api.values import (
+    JobOutcome,
+    SegmindFile,
+    SegmindJob,
+    SegmindRecord,
+    SegmindResult,
+    SegmindStatus,
+    SegmindSyncResult,
+)
+from airflow_provider_segmind.exceptions import SegmindError, SegmindRequestError
+from airflow_provider_segmind.hooks.async_methods import AsyncMethods
+from airflow_provider_segmind.hooks.drivers import SyncDriver
+from airflow_provider_segmind.hooks.local_files import appearing, data_uri
+from airflow_provider_segmind.hooks.settings import SegmindSettings
+from airflow_provider_segmind.hooks.shared import service_for
+
+if TYPE_CHECKING:
+    import httpx
+
+T = TypeVar("T")
+
+
+class SegmindHook(AsyncMethods, BaseHook):
+    """
+    Talk to Segmind through an Airflow connection of type ``segmind``.
+
+    The connection's password is the API key; it goes to the connection's own hosts and nowhere else. Each method has
+    an asynchronous twin with the prefix ``a`` (``asubmit``, ``aget_status``, ...), for triggers. All methods raise
+    the exceptions of :mod:`airflow_provider_segmind.exceptions`, and only those.
+
+    :param segmind_conn_id: the connection's id
+    """
+
+    conn_name_attr = "segmind_conn_id"
+    default_conn_name = "segmind_default"
+    conn_type = "segmind"
+    hook_name = "Segmind"
+
+    def __init__(self, segmind_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.segmind_conn_id = segmind_conn_id
+        self._settings: SegmindSettings | None = None
+        self._driver: SyncDriver | None = None
+
+    # ------------------------------------------------------------------ the connection
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the extra fields of the connection form, for Airflow before 3.2; later ones read the provider info."""
+        from airflow_provider_segmind.hooks.connection_form import form_widgets
+
+        return form_widgets()
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return how the connection form's own fields look, for Airflow before 3.2."""
+        from airflow_provider_segmind.hooks.connection_form import FIELD_BEHAVIOUR
+
+        return dict(FIELD_BEHAVIOUR)
+
+    @property
+    def settings(self) -> SegmindSettings:
+        """
+        The connection, checked; read once.
+
+        :raises SegmindInputError: the connection is unusable
+        """
+        if self._settings is None:
+            self._settings = SegmindSettings.from_connection(self.get_connection(self.segmind_conn_id))
+        return self._settings
+
+    @property
+    def service(self) -> Service:
+        """What the flows need; shared by all hooks of the connection in this process."""
+        return service_for(self.settings)
+
+    def get_conn(self) -> httpx.Client:
+        """
+        Return the client for Segmind's API, its base URL set.
+
+        It adds the key to requests to the connection's own hosts, and to no others.
+        """
+        return self._sync_driver().client
+
+    def close(self) -> None:
+        """Close the client; a later call opens a new one."""
+        if self._driver is not None:
+            self._driver.close()
+            self._driver = None
+
+    def _sync_driver(self) -> SyncDriver:
+        if self._driver is None:
+            self._driver = SyncDriver(self.settings)
+            weakref.finalize(self, self._driver.close)
+        return self._driver
+
+    def run_flow(self, flow: Flow[T]) -> T:
+        """Run a flow of :mod:`airflow_provider_segmind.api` over this connection."""
+        return self._sync_driver().run(flow)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask for the account's credits: runs no model, costs nothing."""
+        try:
+            return True, f"Connected to Segmind: {self.get_credits():g} USD of credits."
+        except SegmindRequestError as refused:
+            if refused.status_code == 404 and "credits found" in str(refused).lower():
+                return True, "Connected to Segmind: the key is good, the account has no balance record."
+            return False, str(refused)
+        except SegmindError as error:
+            return False, str(error)
+
+    # ------------------------------------------------------------------ jobs
+
+    def submit(self, model: str, payload: Mapping[str, Any]) -> SegmindJob:
+        """
+        Submit a job (``POST /v2/{model}``); it is billed when it completes.
+
+        :param model: the model's slug, such as ``bria-erase-foreground``
+        :param payload: its parameters, as on the model's API page
+        :raises SegmindRateLimitError: at once; nothing was queued
+        :raises SegmindSubmitUnknownError: the job may be queued; see :meth:`find_request`
+        :raises SegmindRequestError: refused
+        """
+        return self.run_flow(requests.submit(self.service, model, payload))
+
+    def get_status(self, request_id: str) -> SegmindStatus:
+        """Ask for a job's state. A FAILED job is a state here, not an exception."""
+        return self.run_flow(jobs.get_status(self.service, request_id))
+
+    def get_result(self, request_id: str) -> SegmindResult:
+        """
+        Ask for a job's result; it has no outputs while the job still runs.
+
+        :raises SegmindJobFailedError: the job FAILED
+        :raises SegmindJobExpiredError: Segmind keeps a result's record for one hour
+        """
+        return self.run_flow(jobs.get_result(self.service, request_id))
+
+    def wait_for_job(self, request_id: str, *, timeout: float = DEFAULT_TIMEOUT) -> SegmindResult:
+        """
+        Wait for a job's end; a last look precedes a timeout.
+
+        :param timeout: seconds from now
+        :raises SegmindJobTimeoutError: it still runs; its id is in the exception
+        :raises SegmindJobFailedError: it failed; the service's words are in ``detail``
+        """
+        return self.run_flow(jobs.wait_for_job(self.service, request_id, timeout=check_timeout(timeout)))
+
+    def run(self, model: str, payload: Mapping[str, Any], *, timeout: float = DEFAULT_TIMEOUT) -> SegmindResult:
+        """Submit a job and wait for its end: :meth:`submit`, then :meth:`wait_for_job`."""
+        return self.run_flow(jobs.run(self.service, model, payload, timeout=check_timeout(timeout)))
+
+    def run_sync(self, model: str, payload: Mapping[str, Any]) -> SegmindSyncResult:
+        """
+        Run a job by the blocking v1 API, which answers with the file itself; good for jobs under a minute.
+
+        :raises SegmindSubmitUnknownError: no whole answer came; the call may be billed, and its result is lost
+        """
+        return self.run_flow(account.run_sync(self.service, model, payload))
+
+    def watch(self, job: SegmindJob, *, deadline: float, poll_interval: float | None = None) -> JobOutcome:
+        """
+        Wait for a job's end in this process and return how it ended, as the trigger's event would say.
+
+        :param deadline: epoch seconds
+        :param poll_interval: seconds, ``None`` for the adaptive schedule
+        """
+        return self.run_flow(
+            jobs.watch(
+                self.service,
+                job.request_id,
+                job.model,
+                submitted_at=job.submitted_at,
+                deadline=deadline,
+                poll_interval=poll_interval,
+            )
+        )
+
+    # ------------------------------------------------------------------ the account
+
+    def get_credits(self) -> float:
+        """Return the account's balance in US dollars."""
+        return self.run_flow(account.get_credits(self.service))
+
+    def find_request(self, model: str, payload: Mapping[str, Any], *, since: float) -> str | None:
+        """
+        Look for the request of a submit whose outcome is unknown; takes up to a minute after ``since``.
+
+        :param since: epoch seconds of the submit
+        :return: the newest matching request's id, ``None`` where there surely is none
+        :raises SegmindSubmitUnknownError: the history cannot tell
+        """
+        wanted = history.fingerprint(payload)
+        record = self.run_flow(history.find_request(self.service, model, wanted, since=since))
+        return record.request_id if record else None
+
+    def get_record(self, request_id: str) -> SegmindRecord | None:
+        """Look a request of any age up in the request history; ``None`` where it is not there."""
+        return self.run_flow(history.get_record(self.service, request_id))
+
+    def upload(self, path_or_bytes: str | os.PathLike[str] | bytes) -> str:
+        """
+        Store a file at Segmind and return its address. It is public by its link and cannot be deleted there.
+
+        :raises SegmindInputError: there is no such file, or it is no known media type
+        """
+        return self.run_flow(account.upload(self.service, data_uri(path_or_bytes)))
+
+    def download(
+        self, result: SegmindResult, target: str | os.PathLike[str] | BinaryIO, *, image: bool = False
+    ) -> SegmindFile:
+        """
+        Fetch a result's first output, checked; at a path it appears whole or not at all.
+
+        :param target: a local path, or a seekable binary file object, which is overwritten from its start
+        :param image: insist on an image whatever media type was declared
+        :raises SegmindOutputError: missing, truncated, too large, of the wrong kind, or on a host not trusted
+        """
+        if not isinstance(target, str | os.PathLike):
+            return self.run_flow(download_flow(self.service, result, target, image=image))
+        with appearing(target) as file:
+            return self.run_flow(download_flow(self.service, result, file, image=image))

@@ -1,0 +1,61 @@
+"""Any model of Segmind's as a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_segmind.api.inputs import check_model
+from airflow_provider_segmind.api.redaction import clean
+from airflow_provider_segmind.exceptions import SegmindInputError
+from airflow_provider_segmind.operators.job import SegmindJobOperator, is_template
+from airflow_provider_segmind.storage.images import presign
+
+if TYPE_CHECKING:
+    from airflow_provider_segmind.hooks.segmind import SegmindHook
+
+
+class SegmindRunModelOperator(SegmindJobOperator):
+    """
+    Run any Segmind model and store its first output.
+
+    Returns the facts of the job (XCom): ``request_id``, ``model``, ``status``, ``output_url``, ``uri``,
+    ``content_type``, ``size``, ``sha256``, ``width``, ``height`` and ``metrics``.
+
+    :param model: the model's slug, from its page (templated)
+    :param payload: the model's parameters, from its API page, sent as they are (templated); only ``s3://`` addresses
+        at the top level become presigned URLs, valid past the deadline
+    :param kwargs: see :class:`~airflow_provider_segmind.operators.job.SegmindJobOperator`
+    """
+
+    template_fields: Sequence[str] = ("model", "payload", "destination")
+    template_fields_renderers = {"payload": "json"}  # noqa: RUF012 - Airflow's own attribute
+
+    def __init__(self, *, model: str, payload: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not is_template(model):
+            check_model(model)
+        self.model = model
+        self.payload = payload
+
+    def job_model(self) -> str:
+        """Return the model's slug."""
+        return check_model(self.model)
+
+    def job_inputs(self) -> Mapping[str, Any]:
+        """Return the payload as the DAG gives it."""
+        if not isinstance(self.payload, Mapping) or not all(isinstance(key, str) for key in self.payload):
+            raise SegmindInputError(
+                f"payload={clean(repr(self.payload), limit=80)} is no dict of the model's parameters: give one, such "
+                "as {'prompt': '...'}."
+            )
+        return self.payload
+
+    def job_payload(self, hook: SegmindHook, valid_for: float) -> Mapping[str, Any]:  # noqa: ARG002 - the base's
+        """Return the payload with its ``s3://`` addresses presigned."""
+        return {
+            key: presign(value, aws_conn_id=self.aws_conn_id, valid_for=valid_for)
+            if isinstance(value, str) and value.lower().startswith("s3://")
+            else value
+            for key, value in self.job_inputs().items()
+        }

@@ -1,0 +1,135 @@
+"""Waiting on the triggerer, where it costs no worker slot."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_segmind.api.redaction import clean
+from airflow_provider_segmind.api.requests import turn
+from airflow_provider_segmind.api.values import JobOutcome, OutcomeStatus, SegmindJob
+from airflow_provider_segmind.exceptions import SegmindError
+from airflow_provider_segmind.hooks.segmind import SegmindHook
+
+
+class SegmindJobTrigger(BaseTrigger):
+    """
+    Wait for a job's end and fire one event that says how it ended.
+
+    The event is ``{"request_id", "status", "error", "metrics", "output_url"}``, its status ``COMPLETED``, ``FAILED``,
+    ``TIMEOUT`` (the job still runs), ``EXPIRED`` (Segmind has forgotten it) or ``ERROR`` (refused, such as a key that
+    was revoked). ``output_url`` is the file's public address, ``None`` where the result came inline or could not be
+    asked for. When the triggerer stops, nothing is cancelled at Segmind: another one goes on with the same job.
+
+    :param request_id: the job's id
+    :param model: the model's slug; its typical latency shapes the poll schedule
+    :param segmind_conn_id: the connection's id
+    :param submitted_at: epoch seconds of the submit
+    :param deadline: epoch seconds at which the wait ends, after a last look
+    :param poll_interval: seconds between two looks, ``None`` for the adaptive schedule
+    """
+
+    def __init__(
+        self,
+        request_id: str,
+        model: str,
+        segmind_conn_id: str,
+        submitted_at: float,
+        deadline: float,
+        poll_interval: float | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.request_id = request_id
+        self.model = model
+        self.segmind_conn_id = segmind_conn_id
+        self.submitted_at = submitted_at
+        self.deadline = deadline
+        self.poll_interval = poll_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments: no key, no image, no signed URL among them."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "request_id": self.request_id,
+                "model": self.model,
+                "segmind_conn_id": self.segmind_conn_id,
+                "submitted_at": self.submitted_at,
+                "deadline": self.deadline,
+                "poll_interval": self.poll_interval,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then fire the event."""
+        job = SegmindJob(self.request_id, self.model, self.submitted_at)
+        try:
+            hook = SegmindHook(self.segmind_conn_id)
+            outcome = await hook.awatch(job, deadline=self.deadline, poll_interval=self.poll_interval)
+        except Exception as error:
+            # A trigger that dies leaves its task without a word: whatever happened is told, and the note stays.
+            if not isinstance(error, SegmindError):
+                self.log.exception("Waiting for request %s has failed.", self.request_id)
+            outcome = JobOutcome(self.request_id, OutcomeStatus.ERROR, clean(f"{type(error).__name__}: {error}"))
+        yield TriggerEvent(outcome.as_event())  # type: ignore[no-untyped-call]
+
+
+class SegmindPauseTrigger(BaseTrigger):
+    """
+    Wait for a moment, then fire a given event: a submit at a closed gate, or a storage that is down, waits so.
+
+    :param moment: epoch seconds
+    :param event: what to fire; plain JSON, fit for logs
+    :param segmind_conn_id: take a turn at this connection's limiter besides, so that those who waited for the same
+        moment leave one after another; the triggerer is where they all are
+    :param deadline: epoch seconds at which the event fires even if the turn has not come
+    """
+
+    def __init__(
+        self,
+        moment: float,
+        event: dict[str, Any],
+        segmind_conn_id: str | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.moment = moment
+        self.event = event
+        self.segmind_conn_id = segmind_conn_id
+        self.deadline = deadline
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "moment": self.moment,
+                "event": self.event,
+                "segmind_conn_id": self.segmind_conn_id,
+                "deadline": self.deadline,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, then fire the event."""
+        try:
+            async with asyncio.timeout(None if self.deadline is None else max(self.deadline - time.time(), 0.05)):
+                await self._wait()
+        except TimeoutError:
+            pass
+        except SegmindError as error:
+            self.log.warning("Took no turn at the limiter: %s", error)  # the worker meets the error itself
+        yield TriggerEvent(self.event)  # type: ignore[no-untyped-call]
+
+    async def _wait(self) -> None:
+        if self.segmind_conn_id is None:
+            await asyncio.sleep(max(self.moment - time.time(), 0.05))
+            return
+        hook = SegmindHook(self.segmind_conn_id)
+        await hook.asettings()
+        hook.service.limiter.close_until(self.moment)
+        await hook.arun_flow(turn)
