@@ -178,22 +178,15 @@ def _url(extra: Mapping[str, Any], name: str, default: str, wrong: Wrong) -> str
 def _hosts(value: object, wrong: Wrong) -> tuple[str, ...]:
     if value is None:
         return ()
+    listed: Any = value
     if isinstance(value, str):
         try:
-            value = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
+            listed = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
         except ValueError:
-            value = [value]
-    hosts = (
-        [host.strip().lower().partition(":")[0] for host in value if isinstance(host, str)]
-        if isinstance(value, list)
-        else []
-    )
-    if (
-        not hosts
-        or not isinstance(value, list)
-        or len(hosts) != len(value)
-        or not all(map(_OUTPUT_HOST.fullmatch, hosts))
-    ):
+            listed = None
+    hosts = [re.sub(r":\d+$", "", str(host).strip().lower()) for host in listed] if isinstance(listed, list) else []
+    named = all(isinstance(host, str) for host in listed or ()) and all(map(_OUTPUT_HOST.fullmatch, hosts))
+    if not hosts or not named:
         raise wrong(
             f"output_hosts={clean(repr(value), limit=120)} is no list of host names",
             'Write it like ["cdn.example.com", "*.example.org"], without scheme or path.',

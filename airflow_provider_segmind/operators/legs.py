@@ -53,7 +53,8 @@ BACKSTOP = timedelta(hours=1)
 no triggerer runs at all."""
 
 MAX_DEFERRED_STORES = 10
-"""Where no note lasts, leg 2 is tried so often, over an hour and a half, before the task fails."""
+DEFERRED_STORE_SECONDS = 30.0
+"""Where no note lasts, leg 2 is tried so often, first after these seconds and then ever later, over an hour in all."""
 
 
 def begin(operator: SegmindJobOperator, context: Context) -> dict[str, Any]:
@@ -158,7 +159,8 @@ class _Legs:
             self.log.warning("%s Trying again later (%d of %d).", error, deferrals, MAX_DEFERRED_STORES)
             self.operator.defer(
                 trigger=SegmindPauseTrigger(
-                    time.time() + min(15.0 * 2**deferrals, 600.0), {**outcome.as_event(), "deferrals": deferrals}
+                    time.time() + min(DEFERRED_STORE_SECONDS * 2 ** (deferrals - 1), 600.0),
+                    {**outcome.as_event(), "deferrals": deferrals},
                 ),
                 method_name="execute_complete",
             )

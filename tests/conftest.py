@@ -1,0 +1,45 @@
+"""A home of its own for Airflow, before anything imports it: the tests never see the developer's."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+
+if "AIRFLOW_HOME" not in os.environ or not os.environ["AIRFLOW_HOME"].startswith(tempfile.gettempdir()):
+    _home = tempfile.mkdtemp(prefix="segmind-tests-")
+    atexit.register(shutil.rmtree, _home, ignore_errors=True)
+    os.environ["AIRFLOW_HOME"] = _home
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+for _name in [name for name in os.environ if name.startswith(("AIRFLOW_CONN_", "AWS_"))]:
+    if _name != "AWS_CA_BUNDLE":
+        del os.environ[_name]
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture
+def segmind(segmind_emulator, monkeypatch):
+    """The emulator, reachable through the connection ``segmind_default``."""
+    monkeypatch.setenv("AIRFLOW_CONN_SEGMIND_DEFAULT", segmind_emulator.connection)
+    return segmind_emulator
+
+
+@pytest.fixture
+def quick_jobs(monkeypatch):
+    """Let the model's published latency be the emulator's, so that the first look comes as soon."""
+    from airflow_provider_segmind.api import schedule
+
+    monkeypatch.setitem(schedule.PUBLISHED_SECONDS, "bria-erase-foreground", 0.3)
+
+
+@pytest.fixture
+def quick_retries(monkeypatch):
+    """Draw the shortest pause wherever jitter is drawn."""
+    from functools import partial
+
+    from airflow_provider_segmind.api.service import Service
+    from airflow_provider_segmind.hooks import shared
+
+    monkeypatch.setattr(shared, "Service", partial(Service, jitter=min))

@@ -1,0 +1,141 @@
+"""Bad input: named with its value and remedy where it can first be known, and never paid for."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_segmind.exceptions import SegmindError, SegmindInputError
+from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
+from airflow_provider_segmind.operators.segmind import SegmindRunModelOperator
+from tests.operators.task import Task
+
+URL = "https://example.com/cup.png"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"image": ""}, "image"),
+        ({"image": "ftp://host/cup.png"}, "ftp"),
+        ({"image": "s3://bucket"}, "image"),
+        ({"image": "s3://bucket/folder/"}, "image"),
+        ({"image": "data:image/png;base64,####"}, "image"),
+        ({"destination": "s3://bucket"}, "destination"),
+        ({"destination": "https://example.com/out.png"}, "destination"),
+        ({"destination": ""}, "destination"),
+        ({"on_moderation_block": "ignore"}, "on_moderation_block='ignore'"),
+        ({"on_unknown_submit": "retry"}, "on_unknown_submit='retry'"),
+        ({"image_delivery": "pigeon"}, "image_delivery='pigeon'"),
+        ({"timeout": -1}, "timeout=-1"),
+        ({"timeout": "10 minutes"}, "timeout='10 minutes'"),
+        ({"poll_interval": 0}, "poll_interval=0"),
+    ],
+)
+def test_it_is_refused_as_the_dag_is_parsed(options, said):
+    with pytest.raises(SegmindInputError) as wrong:
+        BriaEraseForegroundOperator(task_id="erase", **{"image": URL, **options})
+
+    assert said in str(wrong.value)
+
+
+@pytest.mark.parametrize("model", ["../x", "", "a/b"])
+def test_a_models_name_is_checked_as_the_dag_is_parsed(model):
+    with pytest.raises(SegmindInputError, match="model="):
+        SegmindRunModelOperator(task_id="run", model=model, payload={})
+
+
+@pytest.mark.parametrize(
+    ("rendered", "said"),
+    [
+        ({"image": "None"}, "image"),
+        ({"image": "  "}, "image"),
+        ({"image": None}, "image"),
+        ({"image": 7}, "image"),
+        ({"destination": "None"}, "destination"),
+        ({"preserve_alpha": "perhaps"}, "preserve_alpha='perhaps'"),
+        ({"visual_input_content_moderation": ""}, "visual_input_content_moderation"),
+    ],
+)
+def test_a_template_that_renders_to_nothing_fails_for_good_before_anything_is_sent(segmind, rendered, said):
+    def make():
+        operator = BriaEraseForegroundOperator(task_id="erase", image="{{ it }}", destination="{{ it }}")
+        operator.image, operator.destination = URL, "s3://bucket/out.png"
+        for name, value in rendered.items():
+            setattr(operator, name, value)
+        return operator
+
+    with pytest.raises(AirflowFailException, match=said):
+        Task(make).run()
+
+    assert segmind.requests.total == 0
+
+
+@pytest.mark.parametrize("payload", [None, "text", ["a"], {1: "a"}])
+def test_a_payload_that_is_none_fails_for_good(segmind, payload):
+    with pytest.raises(AirflowFailException, match="payload="):
+        Task(lambda: SegmindRunModelOperator(task_id="run", model="bria-erase-foreground", payload=payload)).run()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "folder"), (b"", "0 bytes|empty"), (b"just text, whatever its name says" * 9, "PNG|image")],
+    ids=["a folder", "0 bytes", "text named .png"],
+)
+def test_a_local_image_that_is_none_fails_for_good_before_the_submit(erase, segmind, tmp_path, content, said):
+    path = tmp_path / "thing.png"
+    path.mkdir() if content is None else path.write_bytes(content)
+    task = erase(image=str(path))
+    with pytest.raises(AirflowFailException, match=said):
+        task.run()
+
+    assert "submit" not in segmind.requests.counts
+    assert task.store.values == {}
+
+
+def test_an_image_that_is_missing_in_s3_fails_for_good_before_the_submit(segmind, s3):
+    with pytest.raises(AirflowFailException, match="no-such-key"):
+        Task(lambda: BriaEraseForegroundOperator(task_id="erase", image=f"s3://{s3.bucket}/no-such-key.png")).run()
+
+    assert "submit" not in segmind.requests.counts
+
+
+@pytest.mark.parametrize(
+    ("status", "style", "said"),
+    [(400, "gateway", "400"), (403, "gateway", "403"), (404, "gateway", "model"), (405, "html", "405")]
+    + [(406, "gateway", "406"), (410, "gateway", "retired")],
+)
+def test_a_refused_submit_fails_for_good_after_one_request(erase, segmind, status, style, said):
+    segmind.faults.add("error", status=status, style=style, times=None)
+    task = erase()
+    with pytest.raises(AirflowFailException, match=said):
+        task.run()
+
+    assert segmind.requests.counts["submit"] == 1
+    assert task.store.values == {}
+
+
+def test_a_refused_key_fails_for_good_and_is_not_told(erase, segmind, monkeypatch, caplog):
+    wrong = json.loads(segmind.connection) | {"password": "SG_aaaaaaaaaaaaaaaa"}
+    monkeypatch.setenv("AIRFLOW_CONN_SEGMIND_DEFAULT", json.dumps(wrong))
+    with pytest.raises(AirflowFailException, match="password") as refused:
+        erase().run()
+
+    assert "SG_aaaa" not in str(refused.value) + caplog.text
+
+
+def test_a_connection_without_a_password_fails_for_good(erase, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_SEGMIND_DEFAULT", json.dumps({"conn_type": "segmind"}))
+    with pytest.raises(AirflowFailException, match="no password"):
+        erase().run()
+
+
+def test_base64_of_something_else_than_an_image_fails_for_good(segmind):
+    text = base64.b64encode(b"%PDF-1.7 and so on" * 40).decode()
+    with pytest.raises((AirflowFailException, SegmindError), match="image"):
+        Task(lambda: BriaEraseForegroundOperator(task_id="erase", image=f"data:image/png;base64,{text}")).run()
+
+    assert len(segmind.jobs) == 0

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+    ObjectStoragePath,
+    TaskDeferred,
+)
+
+from airflow_provider_segmind.exceptions import SegmindJobFailedError, SegmindOutputError
+from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
+from tests.operators.task import Task
+from tests.photos import photo, subject_pixels
+
+FACTS = {
+    *("request_id", "model", "status", "image", "output_url", "uri", "content_type", "size", "sha256"),
+    *("width", "height", "metrics"),
+}
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_the_subject_is_gone_from_the_stored_picture(erase, destination, deferrable):
+    facts = erase(deferrable=deferrable).run()
+
+    content = destination.read_bytes()
+    assert subject_pixels(photo()) > 500
+    assert subject_pixels(content) == 0
+    assert set(facts) == FACTS
+    assert (facts["status"], facts["width"], facts["height"]) == ("COMPLETED", 120, 90)
+    assert (facts["size"], facts["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert facts["uri"] == str(destination)
+    assert facts["metrics"]["cost"] > 0
+
+
+def test_the_second_leg_asks_the_api_for_nothing(erase, segmind):
+    task = erase()
+    task.before_leg_2 = segmind.requests.clear
+    task.run()
+
+    assert set(segmind.requests.counts) == {"file"}
+
+
+def test_the_event_has_the_contracts_keys_and_no_secret(erase, segmind):
+    task = erase()
+    task.run()
+
+    (event,) = task.events
+    assert list(event) == ["request_id", "status", "error", "metrics", "output_url"]
+    said = json.dumps([task.events, task.triggers, task.store.written, task.ti.xcoms])
+    assert segmind.key not in said
+    assert base64.b64encode(photo()).decode()[:64] not in said
+
+
+def test_the_request_id_is_known_while_the_task_waits(erase, segmind):
+    task = erase()
+    deferral = task.leg_1()
+
+    assert isinstance(deferral, TaskDeferred)
+    assert task.ti.xcoms == {"request_id": segmind.jobs[0].request_id}
+
+
+@pytest.mark.parametrize("written", ["base64", "data URI", "path", "file URI", "ObjectStoragePath"])
+def test_an_inline_or_local_image_arrives_as_base64(segmind, image, destination, written):
+    text = base64.b64encode(photo()).decode()
+    given = {
+        "base64": text,
+        "data URI": f"data:image/png;base64,{text}",
+        "path": image,
+        "file URI": f"file://{image}",
+        "ObjectStoragePath": ObjectStoragePath(f"file://{image}"),
+    }[written]
+    Task(
+        lambda: BriaEraseForegroundOperator(
+            task_id="erase", image=given, destination=str(destination), poll_interval=0.1
+        )
+    ).run()
+
+    assert segmind.jobs[0].image == f"sha256:{hashlib.sha256(photo()).hexdigest()}"
+    assert subject_pixels(destination.read_bytes()) == 0
+
+
+def test_an_image_in_s3_goes_as_an_address_and_its_result_comes_back_with_metadata(segmind, s3):
+    source = s3.put("in/cup é.png", photo())
+    facts = Task(
+        lambda: BriaEraseForegroundOperator(
+            task_id="erase", image=source, destination=f"s3://{s3.bucket}/out/", poll_interval=0.1
+        )
+    ).run()
+
+    stored = s3.get("out/cup é.png")
+    assert subject_pixels(stored["Body"]) == 0
+    assert stored["ContentType"] == "image/png"
+    assert stored["Metadata"]["segmind-request-id"] == facts["request_id"]
+    assert stored["Metadata"]["segmind-model"] == "bria-erase-foreground"
+    assert stored["Metadata"]["segmind-source"].startswith("s3://")
+    assert segmind.jobs[0].image.startswith(s3.url)
+    assert facts["image"] == source
+    assert "X-Amz" not in json.dumps(facts)
+
+
+def test_without_a_destination_the_file_stays_at_segmind(erase, segmind):
+    facts = erase(destination=None).run()
+
+    assert facts["output_url"].startswith(segmind.url)
+    assert [facts[name] for name in ("uri", "content_type", "size", "sha256", "width", "height")] == [None] * 6
+    assert "file" not in segmind.requests.counts
+
+
+def test_an_upload_goes_through_segminds_storage(erase, segmind):
+    erase(image_delivery="upload").run()
+
+    assert segmind.requests.counts["upload"] == 1
+    assert segmind.jobs[0].image.startswith(segmind.url)
+
+
+@pytest.mark.parametrize("style", ["base64", "data_uri"])
+def test_an_inline_result_is_asked_for_again_by_the_second_leg(erase, segmind, destination, style):
+    segmind.faults.add("output_as", style=style, times=None)
+    task = erase()
+    facts = task.run()
+
+    assert task.events[0]["output_url"] is None
+    assert subject_pixels(destination.read_bytes()) == 0
+    assert (facts["output_url"], facts["size"]) == (None, destination.stat().st_size)
+
+
+@pytest.mark.parametrize("rendered", [True, "True", "true", "1"])
+def test_flags_may_be_templates(erase, segmind, rendered):
+    erase(preserve_alpha=rendered, visual_input_content_moderation="False").run()
+
+    assert len(segmind.jobs) == 1
+
+
+def test_a_failed_job_may_be_retried_as_a_new_one(erase, segmind, destination):
+    segmind.faults.add("job_fails", text="GPU on fire")
+    task = erase()
+    with pytest.raises(SegmindJobFailedError, match="GPU on fire") as failure:
+        task.run()
+    task.run()
+
+    assert failure.value.request_id == segmind.jobs[0].request_id
+    assert len(segmind.jobs) == 2
+    assert destination.exists()
+
+
+@pytest.mark.parametrize(("choice", "expected"), [("fail", AirflowFailException), ("skip", AirflowSkipException)])
+def test_a_moderation_block_fails_for_good_or_skips(erase, segmind, choice, expected):
+    segmind.faults.add("moderation_block")
+    task = erase(on_moderation_block=choice)
+    with pytest.raises(expected):
+        task.run()
+
+    assert task.store.values == {}
+
+
+def test_what_is_no_image_never_reaches_the_destination(erase, segmind, destination, quick_retries):
+    segmind.faults.add("wrong_file", times=None)
+    with pytest.raises(SegmindOutputError, match="not an image"):
+        erase().run()
+
+    assert not destination.parent.exists()

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import inspect
+import json
+import time
+from importlib import import_module
+
+import pytest
+
+from airflow_provider_segmind.exceptions import SegmindError
+from airflow_provider_segmind.hooks import shared
+from airflow_provider_segmind.hooks.segmind import SegmindHook
+from airflow_provider_segmind.triggers.events import read_event
+from airflow_provider_segmind.triggers.segmind import SegmindJobTrigger, SegmindPauseTrigger
+from tests.photos import photo
+
+MODEL = "bria-erase-foreground"
+PAYLOAD = {"image": base64.b64encode(photo()).decode()}
+KEYS = ["request_id", "status", "error", "metrics", "output_url"]
+
+
+def events_of(*triggers):
+    """Run triggers on one loop and return the event of each."""
+
+    async def first(trigger):
+        events = [event.payload async for event in trigger.run()]
+        assert len(events) == 1
+        return events[0]
+
+    async def all_of_them():
+        return await asyncio.gather(*map(first, triggers))
+
+    return asyncio.run(all_of_them())
+
+
+@pytest.fixture
+def submit(segmind):
+    def submit():
+        hook = SegmindHook()
+        job = hook.submit(MODEL, PAYLOAD)
+        hook.close()
+        return job
+
+    return submit
+
+
+def trigger_for(job, *, seconds=30.0, poll_interval=0.1, conn_id="segmind_default"):
+    return SegmindJobTrigger(job.request_id, job.model, conn_id, job.submitted_at, time.time() + seconds, poll_interval)
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        SegmindJobTrigger("id", MODEL, "segmind_default", 1.5, 2.5),
+        SegmindJobTrigger("id", MODEL, "other", 1.5, 2.5, poll_interval=3.0),
+        SegmindPauseTrigger(1.5, {"status": "TURN", "deadline": 2.5}, "segmind_default", 2.5),
+    ],
+)
+def test_a_trigger_comes_back_from_what_it_serializes(trigger):
+    path, kwargs = trigger.serialize()
+    module, _, name = path.rpartition(".")
+    again = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))
+
+    assert again.serialize() == (path, kwargs)
+    assert set(kwargs) == set(inspect.signature(type(trigger).__init__).parameters) - {"self"}
+
+
+def test_a_completed_job_is_told_with_its_address(submit, segmind):
+    job = submit()
+    (event,) = events_of(trigger_for(job))
+
+    assert list(event) == KEYS
+    assert (event["request_id"], event["status"], event["error"]) == (job.request_id, "COMPLETED", None)
+    assert event["output_url"].startswith(segmind.url)
+    assert event["metrics"]["cost"] > 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "options", "status", "said"),
+    [
+        ("job_fails", {"text": "CUDA error", "on": "submit"}, "FAILED", "CUDA error"),
+        ("job_takes", {"seconds": 60.0, "on": "submit"}, "TIMEOUT", "not ended"),
+        ("error", {"status": 401, "on": "status", "times": None}, "ERROR", "401"),
+        ("error", {"status": 403, "on": "status", "times": None}, "ERROR", "403"),
+    ],
+)
+def test_an_unhappy_end_is_told(submit, segmind, fault, options, status, said):
+    segmind.faults.add(fault, **options)
+    job = submit()
+    (event,) = events_of(trigger_for(job, seconds=0.5))
+
+    assert (list(event), event["status"], event["output_url"]) == (KEYS, status, None)
+    assert said in event["error"]
+    assert segmind.requests.counts["status"] <= 7
+
+
+def test_a_forgotten_job_is_told_as_expired(submit, segmind):
+    job = submit()
+    segmind.faults.add("expire_record", times=None)
+    long_ago = type(job)(job.request_id, job.model, job.submitted_at - 4000)
+    (event,) = events_of(trigger_for(long_ago))
+
+    assert event["status"] == "EXPIRED"
+
+
+def test_a_connection_that_is_not_there_is_an_error_event_and_no_dead_trigger(submit):
+    (event,) = events_of(trigger_for(submit(), conn_id="segmind_missing"))
+
+    assert event["status"] == "ERROR"
+    assert "segmind_missing" in event["error"]
+
+
+def test_a_signed_address_stays_out_of_the_event(submit, segmind):
+    segmind.faults.add("foreign_url", on="result", url=f"{segmind.url}/f.png?X-Amz-Signature=abc", times=None)
+    (event,) = events_of(trigger_for(submit()))
+
+    assert (event["status"], event["output_url"]) == ("COMPLETED", None)
+
+
+def test_a_server_that_never_answers_ends_at_the_deadline(submit, segmind, monkeypatch):
+    connection = {**json.loads(segmind.connection), "extra": {"read_timeout": 0.2}}
+    monkeypatch.setenv("AIRFLOW_CONN_SEGMIND_DEFAULT", json.dumps(connection))
+    job = submit()
+    segmind.faults.add("hang_before_accept", on="status", times=None)
+    (event,) = events_of(trigger_for(job, seconds=1.0))
+
+    assert event["status"] == "TIMEOUT"
+
+
+def test_many_triggers_share_one_client_and_leave_none_behind(submit, segmind):
+    jobs = [submit() for _ in range(5)]
+    events = events_of(*map(trigger_for, jobs))
+
+    assert {event["status"] for event in events} == {"COMPLETED"}
+    assert all(not drivers for drivers in shared._drivers.values())
+
+
+def test_those_who_waited_at_a_closed_gate_leave_one_after_another(segmind, monkeypatch):
+    connection = {**json.loads(segmind.connection), "extra": {"requests_per_minute": 600}}
+    monkeypatch.setenv("AIRFLOW_CONN_SEGMIND_DEFAULT", json.dumps(connection))
+    opens_at = time.time() + 0.3
+    left = []
+
+    async def leave(number):
+        trigger = SegmindPauseTrigger(opens_at, {"status": "TURN"}, "segmind_default", opens_at + 60)
+        async for _ in trigger.run():
+            left.append(time.time())
+
+    async def all_of_them():
+        await asyncio.gather(*map(leave, range(5)))
+
+    asyncio.run(all_of_them())
+
+    gaps = [later - earlier for earlier, later in zip(left, left[1:], strict=False)]
+    assert min(left) >= opens_at
+    assert min(gaps) > 0.05
+
+
+def test_a_turn_that_does_not_come_fires_at_the_deadline(segmind):
+    (event,) = events_of(
+        SegmindPauseTrigger(time.time() + 300, {"status": "TURN"}, "segmind_default", time.time() + 0.2)
+    )
+
+    assert event == {"status": "TURN"}
+
+
+def test_a_cancelled_trigger_asks_segmind_for_nothing_more(submit, segmind):
+    segmind.faults.add("job_takes", seconds=60.0)
+    trigger = trigger_for(submit(), poll_interval=60)
+
+    async def cancel():
+        task = asyncio.create_task(anext(trigger.run()))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancel())
+
+    assert set(segmind.requests.counts) == {"submit"}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        "COMPLETED",
+        {},
+        {"status": "COMPLETED"},
+        {"request_id": "../x", "status": "COMPLETED"},
+        {"request_id": "abc", "status": "DONE"},
+        {"request_id": "abc", "status": None},
+    ],
+)
+def test_an_event_is_checked_before_it_is_believed(event):
+    with pytest.raises(SegmindError, match="no Segmind trigger fires"):
+        read_event(event)
