@@ -153,7 +153,7 @@ class _Legs:
             deferrals = int(event.get("deferrals") or 0) + 1
             if deferrals > MAX_DEFERRED_STORES:
                 raise AirflowFailException(
-                    f"{error} Given up after {MAX_DEFERRED_STORES} more tries. Request {outcome.request_id} is paid for "
+                    f"{error} Given up after {MAX_DEFERRED_STORES} tries. Request {outcome.request_id} is paid for "
                     "and its file stays at Segmind for 7 days. A retry would pay again, so there is none."
                 ) from error
             self.log.warning("%s Trying again later (%d of %d).", error, deferrals, MAX_DEFERRED_STORES)

@@ -21,7 +21,7 @@ class Crash(BaseException):
 
 
 class Store:
-    """Airflow's task state store: JSON values that survive a try. ``crash_on`` dies before the k-th write of a state."""
+    """Airflow's task state store: JSON values that survive a try; ``crash_after`` tells which write is the last act."""
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}

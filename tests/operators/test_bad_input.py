@@ -105,8 +105,14 @@ def test_an_image_that_is_missing_in_s3_fails_for_good_before_the_submit(segmind
 
 @pytest.mark.parametrize(
     ("status", "style", "said"),
-    [(400, "gateway", "400"), (403, "gateway", "403"), (404, "gateway", "model"), (405, "html", "405")]
-    + [(406, "gateway", "406"), (410, "gateway", "retired")],
+    [
+        (400, "gateway", "400"),
+        (403, "gateway", "403"),
+        (404, "gateway", "model"),
+        (405, "html", "405"),
+        (406, "gateway", "406"),
+        (410, "gateway", "retired"),
+    ],
 )
 def test_a_refused_submit_fails_for_good_after_one_request(erase, segmind, status, style, said):
     segmind.faults.add("error", status=status, style=style, times=None)

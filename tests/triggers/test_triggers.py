@@ -6,6 +6,7 @@ import inspect
 import json
 import time
 from importlib import import_module
+from itertools import pairwise
 
 import pytest
 
@@ -145,15 +146,15 @@ def test_those_who_waited_at_a_closed_gate_leave_one_after_another(segmind, monk
 
     async def leave(number):
         trigger = SegmindPauseTrigger(opens_at, {"status": "TURN"}, "segmind_default", opens_at + 60)
-        async for _ in trigger.run():
-            left.append(time.time())
+        await anext(trigger.run())
+        left.append(time.time())
 
     async def all_of_them():
         await asyncio.gather(*map(leave, range(5)))
 
     asyncio.run(all_of_them())
 
-    gaps = [later - earlier for earlier, later in zip(left, left[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(left)]
     assert min(left) >= opens_at
     assert min(gaps) > 0.05
 
