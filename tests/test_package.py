@@ -55,7 +55,7 @@ def test_the_form_has_every_field_of_the_extra():
 def test_parsing_a_dag_loads_nothing_heavy():
     heavy = {"boto3", "botocore", "aiohttp", "PIL", "fsspec", "airflow.providers.amazon", "cv2", "fastapi.routing"}
     code = (
-        "import sys, airflow.sdk; before = set(sys.modules)\n"
+        "import sys, airflow.providers.common.compat.sdk as sdk; sdk.BaseOperator; before = set(sys.modules)\n"
         "import airflow_provider_segmind.operators.bria, airflow_provider_segmind.operators.segmind\n"
         "print(*(set(sys.modules) - before))"
     )

@@ -1,0 +1,1 @@
+"""Figures that the README states, measured: each module is run with ``python -m benchmarks.<name>``."""

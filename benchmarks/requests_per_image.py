@@ -1,0 +1,76 @@
+"""How many requests a wait makes, and how long after a job's end it is noticed: the schedule against a poll a second."""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+
+from airflow_provider_segmind.api.flow import Answer, Flow, Pause
+from airflow_provider_segmind.api.jobs import watch
+from airflow_provider_segmind.api.service import Service
+from airflow_provider_segmind.api.values import JobOutcome
+
+JOBS = 2000
+MODEL = "bria-erase-foreground"
+
+
+class World:
+    """A clock, and a job on it."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def run(self, flow: Flow[JobOutcome], ends_at: float, seconds: float) -> tuple[int, float]:
+        """Return the status requests made, and how late the end was noticed."""
+        statuses, noticed = 0, 0.0
+        step = next(flow)
+        try:
+            while True:
+                if isinstance(step, Pause):
+                    self.now += step.seconds
+                    step = flow.send(None)
+                    continue
+                done = self.now >= ends_at
+                body: dict[str, object] = {"status": "COMPLETED" if done else "PROCESSING"}
+                if step.url.endswith("/status"):
+                    statuses += 1
+                    noticed = self.now - ends_at
+                else:
+                    body |= {"output": "https://images.segmind.com/x.png", "metrics": {"total_time": seconds}}
+                step = flow.send(Answer(200, {}, json.dumps(body).encode()))
+        except StopIteration:
+            return statuses, noticed
+
+
+def measure(sigma: float, poll_interval: float | None) -> str:
+    """Run jobs of lognormal length one after another, as one triggerer would see them."""
+    draw = random.Random(7)
+    world = World()
+    service = Service(clock=lambda: world.now)
+    counts, delays = [], []
+    for _ in range(JOBS):
+        seconds = 11.97 * draw.lognormvariate(0, sigma)
+        start = world.now
+        flow = watch(
+            service, "id", MODEL, submitted_at=start, deadline=start + 600, poll_interval=poll_interval
+        )
+        statuses, delay = world.run(flow, start + seconds, seconds)
+        counts.append(statuses)
+        delays.append(delay)
+    return (
+        f"{statistics.mean(counts):5.2f} status requests (95 %: {sorted(counts)[int(0.95 * JOBS)]:2d}), "
+        f"the end is noticed {statistics.mean(delays):4.1f} s late on average"
+    )
+
+
+def main() -> None:
+    """Print both schedules side by side."""
+    for sigma in (0.15, 0.3):
+        print(f"{JOBS} jobs of about 11.97 s, sigma {sigma}:")
+        print(f"  a look each second: {measure(sigma, 1.0)}")
+        print(f"  adaptive schedule:  {measure(sigma, None)}")
+
+
+if __name__ == "__main__":
+    main()

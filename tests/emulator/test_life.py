@@ -1,0 +1,208 @@
+"""How the emulator starts, stops, dies and lives again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from airflow_provider_segmind.emulator import SegmindEmulator
+from airflow_provider_segmind.emulator.__main__ import parse
+from airflow_provider_segmind.emulator.settings import Settings
+
+from .conftest import Client
+from .photos import decode, inline, photo, subject_pixels
+
+
+@contextlib.contextmanager
+def process(*options, **environment):
+    """Run the command; give the process and a client of it."""
+    command = [sys.executable, "-m", "airflow_provider_segmind.emulator", "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            line = running.stdout.readline()
+            url = re.fullmatch(r"Segmind emulator at (http://127\.0\.0\.1:\d+)\n", line)
+            assert url, line + running.stderr.read()
+            with Client(base_url=url[1], headers={"x-api-key": "any"}, trust_env=False, timeout=10) as client:
+                yield running, client
+        finally:
+            running.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_ends_cleanly_when_it_is_told_to(number, tmp_path):
+    with process("--job-seconds", "0", "--job-sigma", "0") as (running, client):
+        client.run()
+        hanging = threading.Thread(target=_ask, args=(client.base_url,))
+        client.switch_on("hang_before_accept", on="credits", times=None)
+        hanging.start()
+        _until(lambda: client.get("/emulator/requests").json()["counts"].get("credits"))
+        running.send_signal(number)
+        assert running.wait(5) == 0
+        assert running.stderr.read() == ""
+        hanging.join()
+
+
+def _ask(url):
+    with contextlib.suppress(httpx.TransportError):
+        httpx.get(url.join("/v1/get-user-credits"), headers={"x-api-key": "any"}, trust_env=False, timeout=20)
+
+
+def _until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_death_is_an_outage_and_not_amnesia(tmp_path):
+    options = ("--data-dir", str(tmp_path), "--job-seconds", "2", "--job-sigma", "0")
+    with process(*options) as (running, client):
+        client.switch_on("job_takes", seconds=0)
+        done = client.submitted()
+        output = httpx.URL(client.finished(done).json()["output"])
+        client.get(output.path)
+        client.switch_on("job_fails", text="planned")
+        doomed, unfinished = client.submitted(), client.submitted()
+        assert client.status(unfinished).json()["status"] != "COMPLETED"
+        running.send_signal(signal.SIGKILL)
+        running.wait(5)
+    with process(*options) as (_, client):
+        assert client.status(done).json()["status"] == "COMPLETED"
+        assert subject_pixels(decode(client.get(output.path).content)) == 0
+        assert client.finished(unfinished).json()["status"] == "COMPLETED"
+        assert client.finished(doomed).json()["error"] == "planned"
+        body = client.get("/emulator/jobs").json()
+        assert [job["request_id"] for job in body["jobs"]] == [done, doomed, unfinished]
+        assert list(body["jobs"][0]["downloads"].values()) == [2]
+        assert (body["spent"], body["balance"]) == (0.06, 99.94)
+
+
+def test_without_a_folder_nothing_is_left_behind():
+    with SegmindEmulator(job_seconds=0, job_sigma=0) as emulator:
+        folder = Path(emulator._temporary.name)
+        assert (folder / "jobs.sqlite3").exists()
+    assert not folder.exists()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("segmind-emulator")]
+
+
+def test_it_stops_at_once_although_clients_hang_and_jobs_run(connect):
+    emulator = SegmindEmulator(job_seconds=60).start()
+    client = connect(emulator, timeout=30)
+    client.submitted()
+    emulator.faults.add("hang_before_accept", on="credits")
+    asking = threading.Thread(target=_ask, args=(client.base_url,))
+    asking.start()
+    _until(lambda: emulator.requests.counts["credits"])
+    began = time.monotonic()
+    emulator.stop()
+    assert time.monotonic() - began < 1
+    asking.join()
+
+
+def test_it_starts_and_stops_quickly():
+    times = []
+    for _ in range(5):
+        began = time.monotonic()
+        SegmindEmulator().start().stop()
+        times.append(time.monotonic() - began)
+    assert min(times) < 0.1
+
+
+def test_each_has_its_own_port_and_its_own_jobs(connect):
+    with SegmindEmulator() as one, SegmindEmulator() as other:
+        connect(one).submitted()
+        assert one.url != other.url
+        assert (len(one.jobs), len(other.jobs)) == (1, 0)
+
+
+def test_it_can_be_started_again_on_its_port_and_folder(tmp_path, connect):
+    with SegmindEmulator(data_dir=tmp_path) as emulator:
+        connect(emulator).submitted()
+    port = int(emulator.url.rpartition(":")[2])
+    with SegmindEmulator(data_dir=tmp_path, port=port) as emulator:
+        assert len(emulator.jobs) == 1
+
+
+def test_a_port_that_is_taken_is_said_so(capsys):
+    from airflow_provider_segmind.emulator.__main__ import main
+
+    handlers = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            assert main(["--port", port]) == 1
+    finally:
+        for number, handler in handlers:
+            signal.signal(number, handler)
+    assert f"Cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_used_is_an_error_and_not_a_wait(tmp_path):
+    (tmp_path / "jobs.sqlite3").write_text("this is no database" * 100)
+    emulator = SegmindEmulator(data_dir=tmp_path)
+    with pytest.raises(RuntimeError, match="did not start"):
+        emulator.start()
+
+
+def test_the_command_line_has_every_option():
+    options = {
+        "--host": "::1",
+        "--port": "0",
+        "--key": "SG_x",
+        "--job-seconds": "3",
+        "--job-sigma": "0.5",
+        "--requests-per-minute": "5",
+        "--rate-window": "2",
+        "--record-seconds": "9",
+        "--file-seconds": "8",
+        "--history-delay": "1",
+        "--credits": "4",
+        "--max-image-mb": "7",
+        "--seed": "6",
+        "--data-dir": "somewhere",
+    }
+    settings = parse([part for option in options.items() for part in option])
+    assert settings == Settings(
+        host="::1", port=0, key="SG_x", job_seconds=3, job_sigma=0.5, requests_per_minute=5, rate_window=2,
+        record_seconds=9, file_seconds=8, history_delay=1, credits=4, max_image_mb=7, seed=6,
+        data_dir=Path("somewhere"),
+    )  # fmt: skip
+
+
+def test_the_command_line_has_the_services_own_defaults():
+    settings = parse([])
+    assert (settings.port, settings.job_seconds, settings.job_sigma, settings.record_seconds) == (
+        8765,
+        11.97,
+        0.15,
+        3600,
+    )
+    assert settings.file_seconds == 7 * 24 * 3600
+
+
+@pytest.mark.parametrize(
+    "option", [["--job-seconds", "-1"], ["--requests-per-minute", "0"], ["--rate-window", "0"], ["--key", ""]]
+)
+def test_an_option_that_makes_no_sense_is_refused(option, capsys):
+    with pytest.raises(SystemExit):
+        parse(option)
+    assert option[0][2:].replace("-", "_") in capsys.readouterr().err
+
+
+def test_many_jobs_at_once(connect):
+    with SegmindEmulator(job_seconds=0.2, job_sigma=0) as emulator:
+        client = connect(emulator)
+        ids = [client.submitted(inline(photo())) for _ in range(100)]
+        assert {client.finished(request_id).json()["status"] for request_id in ids} == {"COMPLETED"}
+        assert json.loads(emulator.connection)["host"] == emulator.url
