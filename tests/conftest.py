@@ -18,6 +18,8 @@ for _name in [name for name in os.environ if name.startswith(("AIRFLOW_CONN_", "
 
 import pytest  # noqa: E402
 
+pytest_plugins = ["tests.s3_server"]
+
 
 @pytest.fixture
 def segmind(segmind_emulator, monkeypatch):

@@ -29,6 +29,7 @@ from airflow_provider_segmind.api.values import (
     SegmindResult,
 )
 from airflow_provider_segmind.exceptions import (
+    SegmindInputError,
     SegmindJobExpiredError,
     SegmindJobFailedError,
     SegmindJobTimeoutError,
@@ -39,7 +40,7 @@ from airflow_provider_segmind.exceptions import (
 )
 from airflow_provider_segmind.hooks.segmind import SegmindHook
 from airflow_provider_segmind.operators.note import TaskNote
-from airflow_provider_segmind.storage.destinations import parse_destination, store
+from airflow_provider_segmind.storage.destinations import check_destination, parse_destination, store
 from airflow_provider_segmind.triggers.events import TURN, read_event
 from airflow_provider_segmind.triggers.segmind import SegmindJobTrigger, SegmindPauseTrigger
 
@@ -51,6 +52,15 @@ if TYPE_CHECKING:
 BACKSTOP = timedelta(hours=1)
 """Airflow's own deferral timeout comes this long after our deadline, which the trigger keeps: it is for the case that
 no triggerer runs at all."""
+
+LATER = (
+    SegmindInputError,  # a bucket that is not there any more can be made
+    SegmindOutputError,
+    SegmindRateLimitError,
+    SegmindServiceError,
+    SegmindStorageError,
+)
+"""What of leg 2 time or its user may mend."""
 
 MAX_DEFERRED_STORES = 10
 DEFERRED_STORE_SECONDS = 30.0
@@ -86,8 +96,13 @@ class _Legs:
         operator, hook = self.operator, self.hook
         model = operator.job_model()
         digest = digest_of(model, operator.job_inputs())
-        if operator.destination is not None:
-            parse_destination(operator.destination)  # before anything is paid for
+        destination = None if operator.destination is None else parse_destination(operator.destination)
+
+        def payload() -> Mapping[str, Any]:
+            if destination is not None:
+                check_destination(destination, aws_conn_id=operator.aws_conn_id)  # before anything is paid for
+            return operator.job_payload(hook, deadline - time.time() + BACKSTOP.total_seconds())
+
         while True:
             try:
                 acquired = hook.run_flow(
@@ -96,7 +111,7 @@ class _Legs:
                         self.note,
                         model,
                         digest,
-                        lambda: operator.job_payload(hook, deadline - time.time() + BACKSTOP.total_seconds()),
+                        payload,
                         on_unknown_submit=operator.on_unknown_submit,
                     )
                 )
@@ -147,7 +162,7 @@ class _Legs:
         """Finish; where no note lasts, a failure that time may mend waits here instead of paying again in a retry."""
         try:
             return self.finish(outcome)
-        except (SegmindStorageError, SegmindOutputError, SegmindServiceError, SegmindRateLimitError) as error:
+        except LATER as error:
             if self.note.lasts:
                 raise  # the retry finds the note, and pays nothing
             deferrals = int(event.get("deferrals") or 0) + 1

@@ -54,7 +54,7 @@ class SegmindRunModelOperator(SegmindJobOperator):
     def job_payload(self, hook: SegmindHook, valid_for: float) -> Mapping[str, Any]:  # noqa: ARG002 - the base's
         """Return the payload with its ``s3://`` addresses presigned."""
         return {
-            key: presign(value, aws_conn_id=self.aws_conn_id, valid_for=valid_for)
+            key: presign(value, aws_conn_id=self.aws_conn_id, valid_for=valid_for, parameter=f"payload[{key!r}]")
             if isinstance(value, str) and value.lower().startswith("s3://")
             else value
             for key, value in self.job_inputs().items()

@@ -5,7 +5,6 @@ import pytest
 from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
 from tests.operators.task import Task
 from tests.photos import photo
-from tests.storage.conftest import s3, s3_url  # noqa: F401 - fixtures
 
 
 @pytest.fixture

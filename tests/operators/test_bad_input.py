@@ -145,3 +145,13 @@ def test_base64_of_something_else_than_an_image_fails_for_good(segmind):
         Task(lambda: BriaEraseForegroundOperator(task_id="erase", image=f"data:image/png;base64,{text}")).run()
 
     assert len(segmind.jobs) == 0
+
+
+@pytest.mark.parametrize("place", ["no such bucket", "no folder"])
+def test_a_destination_that_cannot_be_written_fails_for_good_before_the_submit(erase, segmind, s3, tmp_path, place):
+    (tmp_path / "file").write_text("in the way")
+    destination = "s3://no-such-bucket-anywhere/out.png" if place == "no such bucket" else f"{tmp_path}/file/out.png"
+    with pytest.raises(AirflowFailException, match="destination"):
+        erase(destination=destination).run()
+
+    assert "submit" not in segmind.requests.counts

@@ -101,11 +101,12 @@ def test_a_job_that_completed_meanwhile_is_not_waited_for(erase, segmind):
 
 
 def test_a_storage_that_is_down_costs_nothing(erase, segmind, destination):
-    destination.parent.parent.joinpath("out").write_text("a file where a folder should be")
     task = erase()
+    task.before_leg_2 = lambda: destination.parent.write_text("a file where a folder should be")
     with pytest.raises((SegmindStorageError, AirflowFailException)):
         task.run()
     destination.parent.unlink()
+    task.before_leg_2 = lambda: None
     task.run()
 
     assert len(segmind.jobs) == 1
