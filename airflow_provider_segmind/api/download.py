@@ -123,7 +123,7 @@ def _fetch(service: Service, url: str, spool: _Spool, request_id: str) -> Flow[A
     """GET a file without the key, following redirects between trusted hosts."""
     for _ in range(MAX_HOPS):
         if not is_trusted(service, url):
-            host = service.clean(urlsplit(url).netloc.rpartition("@")[2] or url)
+            host = service.clean(url.partition("://")[2].partition("/")[0].rpartition("@")[2] or url)
             raise SegmindOutputError(
                 f"The result file of request {request_id} is at {host}, which is not trusted (or not https): if it is "
                 "Segmind's, add the host to 'output_hosts' in the connection's extra.",
@@ -134,7 +134,10 @@ def _fetch(service: Service, url: str, spool: _Spool, request_id: str) -> Flow[A
         )
         if answer.status not in (301, 302, 303, 307, 308) or "location" not in answer.headers:
             return answer
-        url = urljoin(url, answer.headers["location"])
+        try:
+            url = urljoin(url, answer.headers["location"])
+        except ValueError:
+            url = answer.headers["location"]  # no address at all: refused in the next round
     raise SegmindOutputError(
         f"The result file of request {request_id} is redirected in circles.", request_id=request_id
     )
@@ -158,7 +161,8 @@ def file_is_gone(service: Service, url: str) -> Flow[bool]:
         return False
     for failures in range(1, 4):
         try:
-            answer = yield from send(Send("HEAD", url, with_key=False))
+            # No HEAD: a signature is good for one verb, and the address is signed for GET.
+            answer = yield from send(Send("GET", url, with_key=False, max_bytes=1))
         except TransportFailure:
             yield from pause(backoff(service, failures))
             continue

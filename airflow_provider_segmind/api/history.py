@@ -17,7 +17,7 @@ from airflow_provider_segmind.api.inputs import check_model
 from airflow_provider_segmind.api.requests import get
 from airflow_provider_segmind.api.responses import read_record, read_rows
 from airflow_provider_segmind.api.service import Service
-from airflow_provider_segmind.api.values import SegmindRecord
+from airflow_provider_segmind.api.values import JobState, SegmindRecord
 from airflow_provider_segmind.exceptions import (
     SegmindError,
     SegmindJobExpiredError,
@@ -154,8 +154,9 @@ def find_request(
     while True:
         settled = service.clock() >= since + SETTLED
         search = yield from _look(service, model, wanted, since)
-        if search.matches:
-            return max(search.matches, key=lambda record: record.created_at or 0.0)
+        found = max(search.matches, key=_worth, default=None)
+        if found is not None and (settled or found.state is not JobState.FAILED):
+            return found  # a failed one may be another task's, while the row of ours is still to land
         if settled:
             break
         now = service.clock()
@@ -166,6 +167,11 @@ def find_request(
             "inputs or time). Look at them in Segmind's console; on_unknown_submit='resubmit' pays again."
         )
     return None
+
+
+def _worth(record: SegmindRecord) -> tuple[bool, float]:
+    """Order matches: one that may be paid for before one that failed, then the newest."""
+    return record.state is not JobState.FAILED, record.created_at or 0.0
 
 
 def _look(service: Service, model: str, wanted: Mapping[str, str], since: float) -> Flow[_Search]:
@@ -205,17 +211,19 @@ def _look(service: Service, model: str, wanted: Mapping[str, str], since: float)
         fresh = [row for row in rows if row.request_id not in seen]
         seen.update(row.request_id for row in rows)
         for row in fresh:
-            if row.model != model or (row.created_at is not None and row.created_at < since - SKEW):
+            if row.model not in (model, None) or (row.created_at is not None and row.created_at < since - SKEW):
                 continue
             found = _compare(wanted, row)
             if found is _Match.YES and row.created_at is not None:
                 matches.append(row)
             elif found is not _Match.NO:
                 unsure = True
+        if not fresh and len(rows) >= PER_PAGE:
+            break  # the same full page again: there is more, and no way to it
         if not fresh or _reaches_back(rows, since):
             return _Search(tuple(matches), unsure)
     raise SegmindSubmitUnknownError(
-        f"Whether a submit to {model} was queued is unknown: {MAX_PAGES} pages of the request history do not reach "
+        f"Whether a submit to {model} was queued is unknown: {page} pages of the request history do not reach "
         "back to it. Look for it in Segmind's console; on_unknown_submit='resubmit' pays again."
     )
 

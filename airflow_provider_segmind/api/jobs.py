@@ -35,7 +35,9 @@ LAG = 10.0
 _BEFORE_FIRST_LOOK = 0.05  # Airflow 3.1 has failed tasks whose event came at the instant of their deferral
 
 
-def get_status(service: Service, request_id: str, *, attempts: int = ATTEMPTS) -> Flow[SegmindStatus]:
+def get_status(
+    service: Service, request_id: str, *, attempts: int = ATTEMPTS, patience: float | None = None
+) -> Flow[SegmindStatus]:
     """Ask for a job's state. A FAILED is a state, not an exception."""
     return (
         yield from get(
@@ -45,6 +47,7 @@ def get_status(service: Service, request_id: str, *, attempts: int = ATTEMPTS) -
             lambda answer: read_status(answer, request_id),
             request_id=request_id,
             attempts=attempts,
+            patience=patience,
         )
     )
 
@@ -102,7 +105,7 @@ def watch(
         elif poll_interval is not None:
             delay = poll_interval
         elif model is None:
-            delay = min(1.5**looks, 15.0)
+            delay = min(1.5 ** min(looks, 10), 15.0)
         else:
             delay = next_look(service.latencies.typical(model), now - submitted_at, looks)
         delay = max(delay, not_before - now, _BEFORE_FIRST_LOOK)
@@ -112,11 +115,13 @@ def watch(
             return _timed_out(request_id, deadline - submitted_at, "the rate limit is used up")
         looks += 1
         try:
-            status = yield from get_status(service, request_id, attempts=1)
+            status = yield from get_status(
+                service, request_id, attempts=1, patience=max(deadline - service.clock(), 1.0)
+            )
         except SegmindRateLimitError as limited:
             failures += 1
             # Where the header's moment proves too early time and again, the pause grows all the same.
-            not_before = max(limited.reset_at, service.clock() + min(2.0**failures, 60.0))
+            not_before = max(limited.reset_at, service.clock() + min(2.0 ** min(failures, 6), 60.0))
             trouble = str(limited)
         except SegmindServiceError as outage:
             failures += 1
@@ -198,6 +203,8 @@ def wait_for_job(
     outcome = yield from watch(
         service, request_id, model, submitted_at=now, deadline=now + timeout, poll_interval=poll_interval
     )
+    if outcome.status is OutcomeStatus.ERROR:
+        yield from get_result(service, request_id)  # raises what the outcome only has in words
     raise_for_outcome(service, outcome)
     return outcome.result if outcome.result is not None else (yield from get_result(service, request_id))
 

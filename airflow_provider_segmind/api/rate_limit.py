@@ -38,7 +38,7 @@ def _epoch(text: str, now: float) -> float | None:
     except ValueError:
         try:
             moment = parsedate_to_datetime(text)
-        except (ValueError, IndexError, TypeError):
+        except (ValueError, IndexError, TypeError, OverflowError):
             return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -77,6 +77,7 @@ class Limiter:
         self._recent: deque[float] | None = deque(maxlen=requests_per_minute) if requests_per_minute else None
         self._opens_at = 0.0
         self._last_in_line = 0.0
+        self._last = 0.0
         self._lock = threading.Lock()
 
     def close_until(self, moment: float) -> None:
@@ -93,14 +94,22 @@ class Limiter:
         """Take the next free moment (epoch seconds, not before ``now``)."""
         with self._lock:
             slot = self._slot(now)
+            self._last = max(self._last, slot)
             if slot > now:
                 self._last_in_line = max(self._last_in_line, slot)
             if self._recent is not None:
                 self._recent.append(slot)
             return slot
 
+    def is_closed(self, now: float) -> bool:
+        """Whether a 429 keeps the gate closed."""
+        with self._lock:
+            return now < self._opens_at
+
     def _slot(self, now: float) -> float:
         slot = max(now, self._opens_at)
+        if self._last >= self._opens_at and slot < self._opens_at + WINDOW:
+            slot = max(slot, self._last + self._spacing)  # many have waited for this moment on their own
         if self._last_in_line >= self._opens_at and self._last_in_line > now:
             slot = max(slot, self._last_in_line + self._spacing)  # others still wait: behind them
         if self._recent is not None and len(self._recent) == self._recent.maxlen:

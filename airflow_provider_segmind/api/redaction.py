@@ -9,7 +9,7 @@ _KEY = re.compile(r"\bSG_[0-9A-Za-z]{8,}")
 _QUERY = re.compile(r"(https?://[^\s\"'<>?#]+)[?#][^\s\"'<>]*", re.IGNORECASE)
 _USERINFO = re.compile(r"(https?://)[^\s\"'<>/@]+@", re.IGNORECASE)
 _BLOB = re.compile(r"(?:data:[\w/+.;=-]*,)?[A-Za-z0-9+/_-]{120,}={0,2}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 def clean(text: object, secrets: tuple[str, ...] = (), *, limit: int = MAX_TEXT) -> str:
@@ -19,7 +19,7 @@ def clean(text: object, secrets: tuple[str, ...] = (), *, limit: int = MAX_TEXT)
     :param secrets: exact strings to take out besides, such as the connection's key
     :param limit: characters kept
     """
-    said = str(text)[: 50 * limit]
+    said = str(text)[: 10 * limit]
     for secret in secrets:
         if secret:
             said = said.replace(secret, "***")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -32,10 +33,23 @@ def backoff(service: Service, failures: int, cap: float = 15.0) -> float:
     return max(service.jitter(0.0, min(cap, 0.5 * 2 ** min(failures, 10))), 0.1)
 
 
-def turn(service: Service) -> Flow[None]:
-    """Wait until the limiter lets the next request go."""
-    now = service.clock()
-    yield from pause(service.limiter.reserve(now) - now)
+def turn(service: Service, patience: float = math.inf) -> Flow[None]:
+    """
+    Wait until the limiter lets the next request go; a gate that closes meanwhile is waited for anew.
+
+    :raises SegmindRateLimitError: that takes longer than ``patience`` seconds; nothing was sent
+    """
+    until = service.clock() + patience
+    while True:
+        now = service.clock()
+        free = service.limiter.next_free(now)
+        if free > max(until, now):
+            raise SegmindRateLimitError(
+                f"Segmind's rate limit leaves no room for {free - now:.0f} s; nothing was sent.", reset_at=free
+            )
+        yield from pause(service.limiter.reserve(now) - now)
+        if not service.limiter.is_closed(service.clock()):
+            return
 
 
 def get(
@@ -47,11 +61,13 @@ def get(
     params: Mapping[str, str] | None = None,
     request_id: str | None = None,
     attempts: int = ATTEMPTS,
+    patience: float | None = None,
     gateway: bool = True,
 ) -> Flow[T]:
     """
     GET and read an answer; transport failures, 5xx and senseless bodies are tried again, a short 429 is waited out.
 
+    :param patience: seconds that a turn at the limiter may take, by default what is left of ``PATIENCE``
     :param gateway: whether the gateway's limiter counts this request (the history is another host)
     """
     until = service.clock() + PATIENCE
@@ -59,7 +75,7 @@ def get(
     while True:
         try:
             if gateway:
-                yield from turn(service)
+                yield from turn(service, patience if patience is not None else until - service.clock())
             answer = yield from send(Send("GET", url, params=params))
             if answer.ok or (announces_end(answer) and answer.status not in (401, 403, 429)):
                 return read(answer)
@@ -82,10 +98,17 @@ def get(
         yield from pause(wait)
 
 
-def submit(service: Service, model: str, payload: Mapping[str, object]) -> Flow[SegmindJob]:
+def submit(
+    service: Service,
+    model: str,
+    payload: Mapping[str, object],
+    *,
+    before: Callable[[], None] = lambda: None,
+) -> Flow[SegmindJob]:
     """
     POST a job: one POST, repeated only after proof that nothing was queued.
 
+    :param before: called immediately before each POST
     :raises SegmindRateLimitError: at once; also without a request where the gate is known to be closed
     :raises SegmindSubmitUnknownError: the job may be queued and billed
     :raises SegmindRequestError: refused
@@ -95,14 +118,9 @@ def submit(service: Service, model: str, payload: Mapping[str, object]) -> Flow[
     until = service.clock() + PATIENCE
     failures = 0
     while True:
-        free = service.limiter.next_free(service.clock())
-        if free - service.clock() > SHORT_WAIT:
-            raise SegmindRateLimitError(
-                f"Segmind's rate limit leaves no room for {free - service.clock():.0f} s; nothing was sent.",
-                reset_at=free,
-            )
-        yield from turn(service)
+        yield from turn(service, SHORT_WAIT)
         submitted_at = service.clock()
+        before()
         try:
             answer = yield from send(Send("POST", url, json=dict(payload)))
         except TransportFailure as failure:

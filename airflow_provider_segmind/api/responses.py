@@ -23,7 +23,7 @@ from airflow_provider_segmind.api.values import (
 )
 from airflow_provider_segmind.exceptions import SegmindServiceError
 
-_URL = re.compile(r"https?://[^\s\"'<>\\^`{|}]+", re.IGNORECASE)
+_URL = re.compile(r"https?://[^\s\x00-\x1f\x7f\ud800-\udfff\"'<>\\^`{|}]+", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{64,}={0,2}")
 _ROW_CONTAINERS = ("data", "results", "items", "generations")
 
@@ -179,7 +179,10 @@ def read_rows(answer: Answer) -> list[SegmindRecord]:
             body = next((body[key] for key in _ROW_CONTAINERS if isinstance(body.get(key), list | dict)), None)
     if not isinstance(body, list):
         raise _senseless(answer, "a look into the request history")
-    return [record for row in body if (record := _record(row)) is not None]
+    records = [_record(row) for row in body]
+    if None in records:  # it may be the very one that is looked for: no such page proves an absence
+        raise _senseless(answer, "a look into the request history")
+    return [record for record in records if record is not None]
 
 
 def read_record(answer: Answer, request_id: str) -> SegmindRecord:

@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 from airflow_provider_segmind.api.download import file_is_gone
 from airflow_provider_segmind.api.flow import Flow
-from airflow_provider_segmind.api.history import find_request, fingerprint, get_record
-from airflow_provider_segmind.api.inputs import OnUnknownSubmit, valid_request_id
+from airflow_provider_segmind.api.history import SETTLED, find_request, fingerprint, get_record
+from airflow_provider_segmind.api.inputs import OnUnknownSubmit, check_model, valid_request_id
 from airflow_provider_segmind.api.jobs import LAG, get_result, get_status
 from airflow_provider_segmind.api.redaction import public_link
 from airflow_provider_segmind.api.requests import submit
@@ -77,7 +77,7 @@ class Entry:
             return None
         model, digest, request_id = value.get("model"), value.get("digest"), value.get("request_id")
         at, wanted = read_number(value.get("at")), value.get("wanted")
-        if not isinstance(model, str) or not isinstance(digest, str) or at is None:
+        if not isinstance(model, str) or not isinstance(digest, str) or at is None or not 0 <= at < 1e11:
             return None
         return cls(
             model,
@@ -133,6 +133,7 @@ def acquire_job(
     :raises SegmindSubmitUnknownError: a job may be queued and billed; the note stays
     :raises SegmindJobExpiredError: gone from the gateway and still pending in the history; the note stays
     """
+    check_model(model)
     entry = note.read()
     if entry is not None and (entry.digest != digest or entry.model != model):
         log.warning(
@@ -156,8 +157,16 @@ def acquire_job(
     for attempt in range(1, MAX_POSTS + 1):
         entry = Entry(model, digest, service.clock(), wanted=wanted)
         note.write(entry)
+
+        def about_to_post() -> None:
+            """Note the moment anew where it has moved: late rows are waited for from the last POST on."""
+            nonlocal entry
+            if entry is None or entry.at != service.clock():
+                entry = Entry(model, digest, service.clock(), wanted=wanted)
+                note.write(entry)
+
         try:
-            job = yield from submit(service, model, body)
+            job = yield from submit(service, model, body, before=about_to_post)
         except SegmindSubmitUnknownError as unknown:
             log.warning("%s on_unknown_submit=%r.", unknown, on_unknown_submit)
             if attempt == MAX_POSTS:
@@ -170,10 +179,18 @@ def acquire_job(
             raise
         else:
             # A crash here leaves *submitting*, though the job runs: the history resolves it.
-            note.write(Entry(model, digest, job.submitted_at, job.request_id, wanted))
+            _keep(note, Entry(model, digest, job.submitted_at, job.request_id, wanted))
             log.info("Segmind has accepted request %s for %s.", job.request_id, model)
             return Acquired(job)
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _keep(note: Note, entry: Entry) -> None:
+    """Note an id. The job is paid for: if the note fails it goes on, and a later try resolves *submitting*."""
+    try:
+        note.write(entry)
+    except Exception:
+        log.exception("Request %s could not be noted; going on with it.", entry.request_id)
 
 
 def _resolve(
@@ -197,7 +214,7 @@ def _resolve(
         return None
     log.warning("Found it in the request history: request %s is adopted, nothing is paid again.", record.request_id)
     adopted = Entry(entry.model, entry.digest, record.created_at or entry.at, record.request_id, entry.wanted)
-    note.write(adopted)
+    _keep(note, adopted)
     found = yield from _revive(service, adopted, record.request_id)
     if found is None:
         note.forget()
@@ -212,7 +229,7 @@ def _revive(service: Service, entry: Entry, request_id: str) -> Flow[Acquired | 
     except SegmindJobExpiredError:
         if service.clock() - entry.at < LAG:
             return Acquired(job)
-        outcome = yield from recover_expired(service, request_id)
+        outcome = yield from recover_expired(service, request_id, submitted_at=entry.at)
         if outcome is None:
             return None
         return Acquired(job, outcome)
@@ -247,14 +264,23 @@ def completed_outcome(result: SegmindResult) -> JobOutcome:
     )
 
 
-def recover_expired(service: Service, request_id: str) -> Flow[JobOutcome | None]:
+def recover_expired(
+    service: Service, request_id: str, *, submitted_at: float | None = None
+) -> Flow[JobOutcome | None]:
     """
     Look a job that the gateway has forgotten up in the history, where its file's address is kept for seven days.
 
+    :param submitted_at: epoch seconds; a record may still land for a job as young as ``SETTLED``
     :return: COMPLETED, or ``None`` where there is nothing left to fetch (a failed job, no record, a file that is gone)
-    :raises SegmindJobExpiredError: the history says that it is still pending; the next retry looks again
+    :raises SegmindJobExpiredError: the history says that it is still pending, or may not list it yet; the next retry
+        looks again
     """
     record: SegmindRecord | None = yield from get_record(service, request_id)
+    if record is None and submitted_at is not None and service.clock() < submitted_at + SETTLED:
+        raise SegmindJobExpiredError(
+            f"Segmind does not know request {request_id}, and its history may list it late: a retry looks again.",
+            request_id=request_id,
+        )
     if record is None:
         log.error("Request %s is lost: neither the gateway nor the request history knows it.", request_id)
         return None

@@ -1,0 +1,148 @@
+"""Whatever Segmind answers, only this package's own errors come out."""
+
+from __future__ import annotations
+
+import io
+import json
+import tracemalloc
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_segmind.api import account, download, history, jobs, requests, submission
+from airflow_provider_segmind.api.flow import Answer
+from airflow_provider_segmind.api.rate_limit import MAX_RESET, reset_at
+from airflow_provider_segmind.api.values import JobState, SegmindOutput, SegmindResult
+from airflow_provider_segmind.exceptions import SegmindError
+
+from .test_submission import BODY, DIGEST, Notebook, noted
+from .world import CUT, ID, MODEL, NOON, REFUSED, World
+
+KEYS = "status error error_description detail request_id images output url data b64_json metrics credits results items"
+KEYS += " generations model_name model_status model_created request_body generation_url file_size file_urls image"
+WORDS = [
+    "COMPLETED",
+    "FAILED",
+    "QUEUED",
+    "PENDING",
+    ID,
+    MODEL,
+    "https://images.segmind.com/a",
+    "https://[::1",
+    "data:,x",
+]
+WORDS += ["\ud800", "[" * 3000, "9" * 5000, "\x00", "1e999", "9999-12-31T23:59:59-23:59", "0001-01-01", "QUJD" * 80]
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from([*WORDS, 10**400])
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS.split()), inner, max_size=6),
+    max_leaves=20,
+)
+bodies = values.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=200)
+headers = st.dictionaries(
+    st.sampled_from(["content-type", "content-length", "location", "retry-after", "x-request-id", "content-encoding"]),
+    st.text(max_size=30) | st.sampled_from(WORDS),
+)
+statuses = st.sampled_from(
+    [200, 200, 200, 201, 204, 301, 302, 400, 401, 403, 404, 406, 410, 418, 422, 429, 500, 502, 504, 599]
+)
+replies = st.builds(Answer, statuses, headers, bodies, st.none() | st.just("cut")) | st.sampled_from([CUT, REFUSED])
+
+
+def fetch(service):
+    found = SegmindResult(ID, JobState.COMPLETED, (SegmindOutput(url="https://images.segmind.com/a"),))
+    return download.download(service, found, io.BytesIO())
+
+
+def acquire(service, note):
+    return submission.acquire_job(service, note, MODEL, DIGEST, lambda: BODY)
+
+
+FLOWS = {
+    "submit": lambda service: requests.submit(service, MODEL, BODY),
+    "status": lambda service: jobs.get_status(service, ID),
+    "result": lambda service: jobs.get_result(service, ID),
+    "watch": lambda service: jobs.watch(service, ID, MODEL, submitted_at=NOON, deadline=NOON + 60),
+    "wait": lambda service: jobs.wait_for_job(service, ID, timeout=60),
+    "run": lambda service: jobs.run(service, MODEL, BODY, timeout=60),
+    "credits": account.get_credits,
+    "upload": lambda service: account.upload(service, "data:,"),
+    "sync": lambda service: account.run_sync(service, MODEL, BODY),
+    "record": lambda service: history.get_record(service, ID),
+    "find": lambda service: history.find_request(service, MODEL, history.fingerprint(BODY), since=NOON),
+    "download": fetch,
+    "acquire": lambda service: acquire(service, Notebook()),
+    "revive": lambda service: acquire(service, noted()),
+    "expired": lambda service: acquire(service, noted(age=4000)),
+    "resolve": lambda service: acquire(service, noted(None)),
+}
+
+
+def only_own_errors(name, answers):
+    """Run a flow against these answers, over and over, and look at what comes out."""
+    world = World()
+
+    def serve(send):
+        return answers[len(world.sends) % len(answers)]
+
+    try:
+        return world.run(FLOWS[name](world.service), serve, max_sends=400)
+    except SegmindError as error:
+        said = str(error)
+    said.encode("utf-8")
+    assert len(said) < 1500
+    return None
+
+
+@pytest.mark.parametrize("name", FLOWS)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(answers=st.lists(replies, min_size=1, max_size=5))
+def test_no_answer_brings_a_flow_out_of_its_words(name, answers):
+    only_own_errors(name, answers)
+
+
+DEEP = 900
+NASTY = {
+    "a deep list": b"[" * DEEP + b"]" * DEEP,
+    "a very deep list": b"[" * 10**6,
+    "a deep status": b'{"status": "FAILED", "error": ' + b'{"a":' * DEEP + b"1" + b"}" * (DEEP + 1),
+    "deep images": b'{"status": "COMPLETED", "images": ' + b"[" * DEEP + b"]" * DEEP + b"}",
+    "deep inputs": b'{"data": [{"request_id": "req-1", "model_name": "%s", "model_created": 1800000001, "request_body":'
+    b'{"image": ' % MODEL.encode() + b"[" * DEEP + b"]" * DEEP + b"}}]}",
+    "a number without end": b'{"status": "COMPLETED", "credits": ' + b"9" * 10**6 + b"}",
+    "an infinite number": b'{"status": "COMPLETED", "credits": 1e999, "metrics": {"cost": NaN}}',
+    "half a character": b'{"status": "FAILED", "error": "\\ud800"}',
+    "UTF-16": '{"status": "COMPLETED"}'.encode("utf-16"),
+    "10 MB of text": b'{"status": "FAILED", "error": "' + b"http://" * 1_400_000 + b'"}',
+    "10 MB of Base64": b'{"status": "COMPLETED", "output": "' + b"QUJD" * 2_500_000 + b'"}',
+    "10 MB of nothing": b" " * 10**7,
+    "10 MB of images": b'{"status": "COMPLETED", "images": [' + b'"https://a.b/c",' * 600_000 + b"1]}",
+}
+
+
+@pytest.mark.parametrize("name", ["submit", "status", "result", "watch", "find", "record", "credits", "acquire"])
+@pytest.mark.parametrize("nasty", NASTY)
+def test_nasty_bodies_are_bodies(name, nasty):
+    code = 422 if nasty == "half a character" else 200
+    only_own_errors(name, [Answer(code, {}, NASTY[nasty])])
+
+
+def test_memory_is_bounded_by_a_small_multiple_of_the_body():
+    body = NASTY["10 MB of Base64"]
+    tracemalloc.start()
+    try:
+        only_own_errors("result", [Answer(200, {}, body)])
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(body)
+    finally:
+        tracemalloc.stop()
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(text=st.text(max_size=40) | st.sampled_from(WORDS) | st.from_regex(r"\w{3}, \d+ Jan \d+ \d+:\d+:\d+ [+-]\d+"))
+@example("Mon, 01 Jan 2024 00:00:00 +99999999999999999999")
+def test_any_reset_is_between_a_second_and_an_hour_away(text):
+    for name in ("x-rate-limit-reset-at-utc", "retry-after"):
+        assert NOON + 1 <= reset_at({name: text}, NOON) <= NOON + MAX_RESET

@@ -1,0 +1,268 @@
+"""GETs: what is repeated, and how answers of any shape are read."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from airflow_provider_segmind.api.account import get_credits, run_sync, upload
+from airflow_provider_segmind.api.flow import Answer
+from airflow_provider_segmind.api.jobs import get_result, get_status
+from airflow_provider_segmind.api.values import JobState
+from airflow_provider_segmind.exceptions import (
+    SegmindAuthError,
+    SegmindJobExpiredError,
+    SegmindJobFailedError,
+    SegmindModerationError,
+    SegmindRateLimitError,
+    SegmindRequestError,
+    SegmindServiceError,
+    SegmindSubmitUnknownError,
+)
+
+from .world import CUT, ID, MODEL, NOON, REFUSED, always, answer, error, html, result, status
+
+URL = "https://images.segmind.com/generations/a.png"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(100))
+PNG64 = base64.b64encode(PNG).decode()
+
+
+def ask_status(world, script):
+    return world.run(get_status(world.service, ID), script)
+
+
+def ask_result(world, script):
+    return world.run(get_result(world.service, ID), script)
+
+
+@pytest.mark.parametrize("word", ["QUEUED", "PROCESSING", "COMPLETED", "FAILED", " completed "])
+def test_each_state_is_read(world, word):
+    assert ask_status(world, [status(word)]).state == word.strip().upper()
+    assert world.sends[0].url == f"https://api.segmind.com/v2/requests/{ID}/status"
+
+
+@pytest.mark.parametrize("word", ["IN_PROGRESS", "STARTING", "☃"])
+def test_a_word_not_known_counts_as_processing(world, word):
+    assert ask_status(world, [status(word)]).state is JobState.PROCESSING
+
+
+@pytest.mark.parametrize("code", [200, 422, 500, 404])
+def test_a_body_that_says_failed_wins_over_the_code(world, code):
+    failed = answer(
+        code, {"status": "FAILED", "error": "no subject", "metrics": {"inference_time": "1.5", "cost": None}}
+    )
+    found = ask_status(world, [failed])
+    assert (found.state, found.error, found.metrics.inference_time) == (JobState.FAILED, "no subject", 1.5)
+
+
+@pytest.mark.parametrize("code", [401, 403, 429])
+def test_but_not_over_a_refused_key_or_a_limit(world, code):
+    with pytest.raises(SegmindAuthError if code != 429 else SegmindRateLimitError):
+        ask_status(world, always(answer(code, {"status": "FAILED"}, retry_after="3600")))
+
+
+@pytest.mark.parametrize(
+    "senseless",
+    [
+        CUT,
+        REFUSED,
+        error(500),
+        html(502),
+        error(503),
+        answer(504, b""),
+        answer(200, b""),
+        html(200),
+        answer(200, b"{"),
+        answer(200, b"\xff\xfe\x00"),
+        answer(200, []),
+        answer(200, {"state": "x"}),
+        answer(200, {"status": 3}),
+        answer(200, {"status": " "}),
+        answer(200, b"[" * 200_000),
+        answer(302, b"", location="https://decoy.example/"),
+        Answer(200, {}, b'{"status": "COMPLETED"', cut="larger than 10485760 bytes"),
+    ],
+)
+def test_what_makes_no_sense_is_asked_again_five_times_within_a_minute(world, senseless):
+    with pytest.raises(SegmindServiceError):
+        ask_status(world, always(senseless))
+    assert len(world.sends) == 5
+    assert world.clock() - NOON <= 60
+
+
+def test_an_answer_after_trouble_is_taken(world):
+    assert ask_status(world, [CUT, html(), status("QUEUED")]).state is JobState.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (400, SegmindRequestError),
+        (401, SegmindAuthError),
+        (403, SegmindAuthError),
+        (404, SegmindJobExpiredError),
+        (405, SegmindRequestError),
+        (410, SegmindRequestError),
+    ],
+)
+def test_a_refused_get_is_not_repeated(world, code, expected):
+    with pytest.raises(expected) as caught:
+        ask_status(world, [error(code)])
+    assert type(caught.value) is expected
+    assert caught.value.request_id == ID
+
+
+def test_a_short_429_is_waited_out(world):
+    assert ask_status(world, [error(429, retry_after="20"), status("QUEUED")]).state is JobState.QUEUED
+    assert world.clock() >= NOON + 20
+
+
+def test_a_long_429_is_told(world):
+    with pytest.raises(SegmindRateLimitError) as caught:
+        ask_status(world, [error(429, retry_after="600")])
+    assert caught.value.reset_at == NOON + 600
+    assert world.clock() == NOON
+
+
+def test_a_gate_closed_for_longer_than_a_minute_is_told_without_a_request(world):
+    world.service.limiter.close_until(NOON + 3000)
+    with pytest.raises(SegmindRateLimitError) as caught:
+        ask_result(world, [])
+    assert caught.value.reset_at == NOON + 3000
+    assert world.clock() == NOON
+
+
+def facts(found):
+    return [(output.url, output.data, output.content_type) for output in found.outputs]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"images": [{"url": URL, "content_type": "image/png"}], "output": URL}, [(URL, None, "image/png")]),
+        ({"images": [{"url": URL}, {"url": URL + "2"}]}, [(URL, None, None), (URL + "2", None, None)]),
+        ({"images": [URL]}, [(URL, None, None)]),
+        ({"images": [], "output": URL}, [(URL, None, None)]),
+        ({"output": f" {URL}\n"}, [(URL, None, None)]),
+        ({"output": [URL, URL + "2"]}, [(URL, None, None), (URL + "2", None, None)]),
+        ({"output": {"url": URL}}, [(URL, None, None)]),
+        ({"output": {"images": [{"url": URL}, {"url": URL + "2"}]}}, [(URL, None, None), (URL + "2", None, None)]),
+        ({"output": json.dumps([URL])}, [(URL, None, None)]),
+        ({"output": json.dumps({"images": [{"url": URL}]})}, [(URL, None, None)]),
+        ({"output": f"data:image/png;base64,{PNG64}"}, [(None, PNG, "image/png")]),
+        ({"output": PNG64}, [(None, PNG, None)]),
+        ({"output": f"{PNG64[:76]}\n{PNG64[76:]}"}, [(None, PNG, None)]),
+        ({"output": [{"b64_json": PNG64}]}, [(None, PNG, None)]),
+        ({"output": "A cup of coffee."}, [(None, b"A cup of coffee.", "text/plain")]),
+    ],
+)
+def test_outputs_of_any_shape_are_read(world, body, expected):
+    assert facts(ask_result(world, [answer(200, {"status": "COMPLETED", **body})])) == expected
+
+
+def test_outputs_without_a_state_count_as_completed(world):
+    assert ask_result(world, [answer(200, {"output": URL})]).status is JobState.COMPLETED
+
+
+@pytest.mark.parametrize("size", [-1, 0, True, "12", None, 1.5])
+def test_a_senseless_file_size_is_none(world, size):
+    found = ask_result(world, [answer(200, {"status": "COMPLETED", "images": [{"url": URL, "file_size": size}]})])
+    assert found.outputs[0].file_size is None
+
+
+def test_a_running_job_has_no_outputs(world):
+    assert ask_result(world, [status("PROCESSING", output=URL)]).outputs == ()
+
+
+def test_a_completed_job_without_output_is_looked_up_in_the_history(world):
+    found = ask_result(
+        world, [answer(200, {"status": "COMPLETED"}), answer(200, {"request_id": ID, "generation_url": URL})]
+    )
+    assert found.output_url == URL
+    assert world.sends[1].url == f"{world.service.history_url}/{ID}"
+
+
+@pytest.mark.parametrize("reply", [error(404), answer(200, {"request_id": ID, "generation_url": None})])
+def test_and_stays_without_where_the_history_has_none_either(world, reply):
+    assert ask_result(world, [answer(200, {"status": "COMPLETED"}), reply]).outputs == ()
+
+
+def test_a_failed_job_raises_with_the_services_words(world):
+    with pytest.raises(SegmindJobFailedError) as caught:
+        ask_result(world, [status("FAILED", error="could not read the image")])
+    assert (caught.value.detail, caught.value.request_id) == ("could not read the image", ID)
+    assert not isinstance(caught.value, SegmindModerationError)
+
+
+@pytest.mark.parametrize("text", ["NSFW content", "blocked by visual_input content moderation", "RAI check failed"])
+def test_a_moderation_block_is_told_by_its_words(world, text):
+    with pytest.raises(SegmindModerationError):
+        ask_result(world, [status("FAILED", error=text)])
+
+
+@pytest.mark.parametrize("text", ["The train failed", "unsafe_pointer", None])
+def test_other_failures_are_no_moderation(world, text):
+    with pytest.raises(SegmindJobFailedError) as caught:
+        ask_result(world, [status("FAILED", error=text)])
+    assert type(caught.value) is SegmindJobFailedError
+
+
+@pytest.mark.parametrize(("value", "expected"), [(1.5, 1.5), ("2.25", 2.25), (0, 0.0), (-3, -3.0)])
+def test_credits_are_a_number(world, value, expected):
+    assert world.run(get_credits(world.service), [answer(200, {"credits": value})]) == expected
+
+
+@pytest.mark.parametrize("value", [None, "many", True, [], float("nan")])
+def test_credits_that_are_none_are_an_error(world, value):
+    with pytest.raises(SegmindServiceError):
+        world.run(get_credits(world.service), always(answer(200, {"credits": value})))
+
+
+def test_no_balance_record_is_a_404_without_a_request_id(world):
+    with pytest.raises(SegmindRequestError, match="No credits found") as caught:
+        world.run(get_credits(world.service), [error(404, "No credits found for the user")])
+    assert caught.value.status_code == 404
+
+
+def test_the_synchronous_call_gives_the_file_and_its_accounting(world):
+    reply = answer(200, PNG, content_type="image/png; q=1", x_request_id=ID, x_cost="0.04", x_generation_time="11.9")
+    found = world.run(run_sync(world.service, MODEL, {}), [reply])
+    assert (found.content, found.content_type, found.request_id) == (PNG, "image/png", ID)
+    assert (found.metrics.cost, found.metrics.inference_time) == (0.04, 11.9)
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (CUT, SegmindSubmitUnknownError),
+        (answer(200, b""), SegmindSubmitUnknownError),
+        (error(504), SegmindSubmitUnknownError),
+        (REFUSED, SegmindServiceError),
+        (error(500), SegmindServiceError),
+        (error(401), SegmindAuthError),
+        (error(429), SegmindRateLimitError),
+    ],
+)
+def test_the_synchronous_call_is_never_repeated(world, reply, expected):
+    with pytest.raises(expected):
+        world.run(run_sync(world.service, MODEL, {}), [reply])
+
+
+def test_an_upload_gives_an_address(world):
+    reply = answer(200, {"file_urls": ["https://images.segmind.com/assets/a.png"]})
+    assert world.run(upload(world.service, "data:,"), [reply]) == "https://images.segmind.com/assets/a.png"
+
+
+@pytest.mark.parametrize(
+    "reply", [CUT, REFUSED, error(500), answer(200, {}), answer(200, {"file_urls": ["file:///x"]})]
+)
+def test_a_failed_upload_is_not_repeated(world, reply):
+    with pytest.raises(SegmindServiceError):
+        world.run(upload(world.service, "data:,"), [reply])
+
+
+def test_a_result_without_the_wrong_hosts_addresses_is_asked_at_the_connections_own(world):
+    ask_result(world, [result()])
+    assert world.urls() == [f"https://api.segmind.com/v2/requests/{ID}"]
