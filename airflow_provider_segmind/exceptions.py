@@ -20,6 +20,8 @@ SegmindError (an AirflowException)
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.providers.common.compat.sdk import AirflowException
 
 __all__ = [
@@ -52,6 +54,17 @@ class SegmindError(AirflowException):
     def __init__(self, message: str, *, request_id: str | None = None) -> None:
         super().__init__(message)
         self.request_id = request_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep every fact through pickling and copying, whatever a subclass's constructor asks for."""
+        return _rebuild, (type(self), self.args, dict(self.__dict__))
+
+
+def _rebuild(kind: type[SegmindError], args: tuple[Any, ...], facts: dict[str, Any]) -> SegmindError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
 
 
 class SegmindInputError(SegmindError, ValueError):

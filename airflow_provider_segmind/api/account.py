@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from airflow_provider_segmind.api.errors import refusal, submit_refusal
 from airflow_provider_segmind.api.flow import Answer, Flow, Send, TransportFailure, send
-from airflow_provider_segmind.api.inputs import valid_request_id
-from airflow_provider_segmind.api.requests import get, turn
+from airflow_provider_segmind.api.inputs import check_payload, valid_request_id
+from airflow_provider_segmind.api.requests import PATIENCE, get, turn
 from airflow_provider_segmind.api.responses import parse_object
 from airflow_provider_segmind.api.service import Service
 from airflow_provider_segmind.api.values import Metrics, SegmindSyncResult, read_number
@@ -42,7 +42,7 @@ def upload(service: Service, data_uri: str) -> Flow[str]:
     except TransportFailure as failure:
         raise SegmindServiceError(f"The upload to Segmind's storage broke off: {service.clean(failure)}") from failure
     if not answer.ok:
-        raise refusal(service, answer, "the upload to Segmind's storage")
+        raise refusal(service, answer, "the upload to Segmind's storage", gateway=False)
     urls = parse_object(answer).get("file_urls")
     if isinstance(urls, list) and urls and isinstance(urls[0], str) and urls[0].startswith(("https://", "http://")):
         return urls[0]
@@ -56,10 +56,11 @@ def run_sync(service: Service, model: str, payload: Mapping[str, object]) -> Flo
     :raises SegmindSubmitUnknownError: no whole answer came, and the call may be billed
     """
     url = service.model_url("v1", model)
-    yield from turn(service)
+    body = check_payload(payload)
+    yield from turn(service, PATIENCE)
     try:
         answer = yield from send(
-            Send("POST", url, json=dict(payload), max_bytes=service.max_result_bytes, max_seconds=SYNC_SECONDS)
+            Send("POST", url, json=body, max_bytes=service.max_result_bytes, max_seconds=SYNC_SECONDS)
         )
     except TransportFailure as failure:
         said = service.clean(failure)

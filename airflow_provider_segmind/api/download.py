@@ -166,5 +166,6 @@ def file_is_gone(service: Service, url: str) -> Flow[bool]:
         except TransportFailure:
             yield from pause(backoff(service, failures))
             continue
-        return answer.status in GONE
+        # A signature that has expired is refused likewise, and says nothing of its file.
+        return answer.status in GONE and not (answer.status == 403 and "?" in url)
     return False

@@ -48,8 +48,10 @@ MODERATION_WORDS = re.compile(
 _CREDITS = re.compile(r"credit|balance|spend|insufficient|quota|top.?up|billing", re.IGNORECASE)
 
 
-def refusal(service: Service, answer: Answer, doing: str, *, request_id: str | None = None) -> SegmindError:
-    """Return the error for an answer to anything but a submit. A 429 closes the gate for all besides."""
+def refusal(
+    service: Service, answer: Answer, doing: str, *, request_id: str | None = None, gateway: bool = True
+) -> SegmindError:
+    """Return the error for an answer to anything but a submit. A 429 of the gateway closes its gate for all besides."""
     status = answer.status
     said = _said(service, answer)
     if status in (401, 403):
@@ -61,7 +63,8 @@ def refusal(service: Service, answer: Answer, doing: str, *, request_id: str | N
         )
     if status == 429:
         moment = reset_at(answer.headers, service.clock())
-        service.limiter.close_until(moment)
+        if gateway:
+            service.limiter.close_until(moment)
         return SegmindRateLimitError(
             f"Segmind's rate limit is used up (HTTP 429 on {doing}); it resets in "
             f"{moment - service.clock():.0f} s. 'requests_per_minute' in the connection's extra keeps below it.",

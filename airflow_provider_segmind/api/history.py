@@ -15,7 +15,7 @@ from enum import Enum
 from airflow_provider_segmind.api.flow import Flow, pause
 from airflow_provider_segmind.api.inputs import check_model
 from airflow_provider_segmind.api.requests import get
-from airflow_provider_segmind.api.responses import read_record, read_rows
+from airflow_provider_segmind.api.responses import AnswerTooLargeError, read_record, read_rows
 from airflow_provider_segmind.api.service import Service
 from airflow_provider_segmind.api.values import JobState, SegmindRecord
 from airflow_provider_segmind.exceptions import (
@@ -24,7 +24,9 @@ from airflow_provider_segmind.exceptions import (
     SegmindSubmitUnknownError,
 )
 
-PER_PAGE = 100
+PAGE_SIZES = (100, 10, 1)
+"""Rows asked for at a time; fewer where a page is too large, for rows hold inline images as they were sent."""
+
 MAX_PAGES = 20
 SKEW = 5.0
 """Seconds by which Segmind's clock may lag behind ours: a row may seem that much older than its submit."""
@@ -58,6 +60,8 @@ def _mark(value: object) -> str:
         data = _inline(value)
         if data is not None:
             return f"data:{len(data)}:{_digest(data[:_HEAD])}:{_digest(data)}"
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        value = value.lower() == "true"
     return f"value:{_digest(json.dumps(value, sort_keys=True, default=str).encode())}"
 
 
@@ -175,6 +179,17 @@ def _worth(record: SegmindRecord) -> tuple[bool, float]:
 
 
 def _look(service: Service, model: str, wanted: Mapping[str, str], since: float) -> Flow[_Search]:
+    for per_page in PAGE_SIZES:
+        try:
+            return (yield from _look_by(per_page, service, model, wanted, since))
+        except AnswerTooLargeError as too_large:
+            error = too_large
+    raise SegmindSubmitUnknownError(
+        f"Whether a submit to {model} was queued is unknown, and the request history cannot tell: {error}"
+    ) from error
+
+
+def _look_by(per_page: int, service: Service, model: str, wanted: Mapping[str, str], since: float) -> Flow[_Search]:
     matches: list[SegmindRecord] = []
     unsure = False
     seen: set[str] = set()
@@ -188,7 +203,7 @@ def _look(service: Service, model: str, wanted: Mapping[str, str], since: float)
     for page in range(1, MAX_PAGES + 1):
         params = {
             "page": str(page),
-            "per_page": str(PER_PAGE),
+            "per_page": str(per_page),
             "from_date": first_day.isoformat(),
             "to_date": (today + timedelta(days=1)).isoformat(),
             "model_name": model,
@@ -204,6 +219,8 @@ def _look(service: Service, model: str, wanted: Mapping[str, str], since: float)
                 params=params,
                 gateway=False,
             )
+        except AnswerTooLargeError:
+            raise
         except SegmindError as error:
             raise SegmindSubmitUnknownError(
                 f"Whether a submit to {model} was queued is unknown, and the request history cannot tell: {error}"
@@ -218,7 +235,7 @@ def _look(service: Service, model: str, wanted: Mapping[str, str], since: float)
                 matches.append(row)
             elif found is not _Match.NO:
                 unsure = True
-        if not fresh and len(rows) >= PER_PAGE:
+        if not fresh and len(rows) >= per_page:
             break  # the same full page again: there is more, and no way to it
         if not fresh or _reaches_back(rows, since):
             return _Search(tuple(matches), unsure)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 from airflow_provider_segmind.api.redaction import clean
@@ -47,6 +49,21 @@ def check_timeout(timeout: object, name: str = "timeout") -> float:
     if isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout <= 7 * 86_400:
         return float(timeout)
     raise SegmindInputError(f"{name}={timeout!r}: give a number of seconds above 0, at most a week (604800).")
+
+
+def check_payload(payload: object) -> dict[str, Any]:
+    """Return a job's parameters as they are sent; raise :class:`SegmindInputError` where they are no JSON object."""
+    try:
+        if isinstance(payload, Mapping) and all(isinstance(key, str) for key in payload):
+            sent = dict(payload)
+            json.dumps(sent, allow_nan=False)
+            return sent
+        why = "no dict of the model's parameters"
+    except (TypeError, ValueError, RecursionError) as error:
+        why = f"no JSON ({error})"
+    raise SegmindInputError(
+        f"payload={clean(repr(payload), limit=80)} is {clean(why, limit=120)}: give one such as {{'prompt': '...'}}."
+    )
 
 
 def check_choice(name: str, value: object, choices: Any) -> None:

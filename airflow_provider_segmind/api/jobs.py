@@ -9,7 +9,7 @@ from airflow_provider_segmind.api.flow import Flow, pause
 from airflow_provider_segmind.api.history import get_record
 from airflow_provider_segmind.api.redaction import public_link
 from airflow_provider_segmind.api.requests import ATTEMPTS, backoff, get, submit
-from airflow_provider_segmind.api.responses import error_text, read_result, read_status
+from airflow_provider_segmind.api.responses import AnswerTooLargeError, error_text, read_result, read_status
 from airflow_provider_segmind.api.schedule import next_look
 from airflow_provider_segmind.api.service import Service
 from airflow_provider_segmind.api.values import (
@@ -58,13 +58,17 @@ def get_result(service: Service, request_id: str) -> Flow[SegmindResult]:
 
     :raises SegmindJobFailedError: the job FAILED
     """
-    result = yield from get(
-        service,
-        service.request_url(request_id),
-        "a result request",
-        lambda answer: read_result(answer, request_id),
-        request_id=request_id,
-    )
+    too_large = None
+    try:
+        result = yield from get(
+            service,
+            service.request_url(request_id),
+            "a result request",
+            lambda answer: read_result(answer, request_id),
+            request_id=request_id,
+        )
+    except AnswerTooLargeError as error:  # an inline result: its file has an address too
+        result, too_large = SegmindResult(request_id, JobState.COMPLETED), error
     if result.status is JobState.FAILED:
         raise job_failure(service, request_id, error_text(result.raw))
     if result.status is JobState.COMPLETED and not result.outputs:
@@ -72,6 +76,8 @@ def get_result(service: Service, request_id: str) -> Flow[SegmindResult]:
         if record is not None and record.output_url:
             outputs = (SegmindOutput(url=record.output_url),)
             return SegmindResult(request_id, result.status, outputs, result.metrics, result.raw)
+        if too_large is not None:
+            raise too_large
     return result
 
 

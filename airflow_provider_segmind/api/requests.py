@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from airflow_provider_segmind.api.errors import refusal, submit_refusal
 from airflow_provider_segmind.api.flow import Answer, Flow, Send, TransportFailure, pause, send
-from airflow_provider_segmind.api.responses import announces_end, read_request_id
+from airflow_provider_segmind.api.inputs import check_payload
+from airflow_provider_segmind.api.responses import AnswerTooLargeError, announces_end, read_request_id
 from airflow_provider_segmind.api.service import Service
 from airflow_provider_segmind.api.values import SegmindJob
 from airflow_provider_segmind.exceptions import (
@@ -79,11 +80,13 @@ def get(
             answer = yield from send(Send("GET", url, params=params))
             if answer.ok or (announces_end(answer) and answer.status not in (401, 403, 429)):
                 return read(answer)
-            error: SegmindError = refusal(service, answer, doing, request_id=request_id)
+            error: SegmindError = refusal(service, answer, doing, request_id=request_id, gateway=gateway)
         except TransportFailure as failure:
             error = SegmindServiceError(
                 f"No answer from Segmind to {doing}: {service.clean(failure)}", request_id=request_id
             )
+        except AnswerTooLargeError:
+            raise
         except SegmindServiceError as senseless:
             error = senseless
         failures += 1
@@ -115,6 +118,7 @@ def submit(
     :raises SegmindServiceError: nothing was queued, and repeating did not help
     """
     url = service.model_url("v2", model)
+    body = check_payload(payload)
     until = service.clock() + PATIENCE
     failures = 0
     while True:
@@ -122,7 +126,7 @@ def submit(
         submitted_at = service.clock()
         before()
         try:
-            answer = yield from send(Send("POST", url, json=dict(payload)))
+            answer = yield from send(Send("POST", url, json=body))
         except TransportFailure as failure:
             said = service.clean(failure)
             if failure.sent:

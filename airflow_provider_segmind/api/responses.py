@@ -58,9 +58,14 @@ def error_text(body: Mapping[str, Any]) -> str | None:
     return None
 
 
+class AnswerTooLargeError(SegmindServiceError):
+    """An answer was cut for its size: asking for the same again is of no use, asking for less may be."""
+
+
 def _senseless(answer: Answer, what: str) -> SegmindServiceError:
     why = answer.cut or f"{len(answer.body)} bytes of {answer.headers.get('content-type', 'no declared type')[:60]}"
-    return SegmindServiceError(
+    kind = AnswerTooLargeError if answer.cut and answer.cut.startswith("larger") else SegmindServiceError
+    return kind(
         f"Segmind answered {what} with HTTP {answer.status} and a body that makes no sense ({why}).",
         status_code=answer.status,
     )

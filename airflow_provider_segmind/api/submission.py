@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from airflow_provider_segmind.api.download import file_is_gone
 from airflow_provider_segmind.api.flow import Flow
 from airflow_provider_segmind.api.history import SETTLED, find_request, fingerprint, get_record
-from airflow_provider_segmind.api.inputs import OnUnknownSubmit, check_model, valid_request_id
+from airflow_provider_segmind.api.inputs import OnUnknownSubmit, check_model, check_payload, valid_request_id
 from airflow_provider_segmind.api.jobs import LAG, get_result, get_status
 from airflow_provider_segmind.api.redaction import public_link
 from airflow_provider_segmind.api.requests import submit
@@ -152,7 +152,7 @@ def acquire_job(
         found = yield from _resolve(service, note, entry, on_unknown_submit, None)
         if found is not None:
             return found
-    body = payload()
+    body = check_payload(payload())
     wanted = fingerprint(body)
     for attempt in range(1, MAX_POSTS + 1):
         entry = Entry(model, digest, service.clock(), wanted=wanted)
@@ -264,9 +264,7 @@ def completed_outcome(result: SegmindResult) -> JobOutcome:
     )
 
 
-def recover_expired(
-    service: Service, request_id: str, *, submitted_at: float | None = None
-) -> Flow[JobOutcome | None]:
+def recover_expired(service: Service, request_id: str, *, submitted_at: float | None = None) -> Flow[JobOutcome | None]:
     """
     Look a job that the gateway has forgotten up in the history, where its file's address is kept for seven days.
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_segmind.api.inputs import check_model
-from airflow_provider_segmind.api.redaction import clean
-from airflow_provider_segmind.exceptions import SegmindInputError
+from airflow_provider_segmind.api.inputs import check_model, check_payload
 from airflow_provider_segmind.operators.job import SegmindJobOperator, is_template
 from airflow_provider_segmind.storage.images import presign
 
@@ -44,12 +42,7 @@ class SegmindRunModelOperator(SegmindJobOperator):
 
     def job_inputs(self) -> Mapping[str, Any]:
         """Return the payload as the DAG gives it."""
-        if not isinstance(self.payload, Mapping) or not all(isinstance(key, str) for key in self.payload):
-            raise SegmindInputError(
-                f"payload={clean(repr(self.payload), limit=80)} is no dict of the model's parameters: give one, such "
-                "as {'prompt': '...'}."
-            )
-        return self.payload
+        return check_payload(self.payload)
 
     def job_payload(self, hook: SegmindHook, valid_for: float) -> Mapping[str, Any]:  # noqa: ARG002 - the base's
         """Return the payload with its ``s3://`` addresses presigned."""

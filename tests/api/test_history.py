@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_provider_segmind.api.history import MAX_PAGES, PER_PAGE, SETTLED, find_request, fingerprint, get_record
+from airflow_provider_segmind.api.flow import Answer
+from airflow_provider_segmind.api.history import MAX_PAGES, PAGE_SIZES, SETTLED, find_request, fingerprint, get_record
 from airflow_provider_segmind.api.values import JobState
 from airflow_provider_segmind.exceptions import SegmindServiceError, SegmindSubmitUnknownError
 
@@ -26,7 +27,7 @@ def row(request_id=ID, at=NOON, model=MODEL, body=BODY, **more):
     return {"request_id": request_id, "model_name": model, "model_created": created, "request_body": body, **more}
 
 
-def pages(*rows, size=PER_PAGE):
+def pages(*rows, size=PAGE_SIZES[0]):
     """Return a history that serves these rows page by page."""
 
     def serve(send):
@@ -163,8 +164,10 @@ def test_a_history_without_end_is_unknown_after_some_pages(world):
     world.clock.now += 3600
 
     def serve(send):
-        first = int(send.params["page"]) * PER_PAGE
-        return answer(200, [row(f"o{first + n}", NOON + 600, body={"image": "http://x.y/"}) for n in range(PER_PAGE)])
+        first = int(send.params["page"]) * PAGE_SIZES[0]
+        return answer(
+            200, [row(f"o{first + n}", NOON + 600, body={"image": "http://x.y/"}) for n in range(PAGE_SIZES[0])]
+        )
 
     with pytest.raises(SegmindSubmitUnknownError, match="pages"):
         find(world, serve)
@@ -173,7 +176,7 @@ def test_a_history_without_end_is_unknown_after_some_pages(world):
 
 def test_a_full_page_served_again_and_again_proves_no_absence(world):
     world.clock.now += 3600
-    page = [row(f"o{n}", NOON + 600, body={"image": "http://x.y/"}) for n in range(PER_PAGE)]
+    page = [row(f"o{n}", NOON + 600, body={"image": "http://x.y/"}) for n in range(PAGE_SIZES[0])]
     with pytest.raises(SegmindSubmitUnknownError):
         find(world, always(answer(200, page)))
     assert len(world.sends) <= 3
@@ -210,3 +213,28 @@ def test_no_record_is_none(world):
 def test_somebody_elses_record_is_none_of_ours(world):
     with pytest.raises(SegmindServiceError):
         world.run(get_record(world.service, ID), always(answer(200, row("other"))))
+
+
+def test_pages_too_large_to_read_are_asked_for_in_smaller_ones(world):
+    world.clock.now += 3600
+    rows = [row(f"o{n}", NOON + 900 - n, body={"image": f"{LINK}{n}"}) for n in range(30)]
+
+    def serve(send):
+        size = int(send.params["per_page"])
+        if size > 10:
+            return Answer(200, {}, b"[", cut="larger than 10485760 bytes")
+        return pages(*rows, row(), size=size)(send)
+
+    assert find(world, serve) == ID
+    assert [send.params["per_page"] for send in world.sends] == ["100"] + ["10"] * (len(world.sends) - 1)
+
+
+def test_rows_too_large_one_by_one_are_unknown(world):
+    world.clock.now += 3600
+    with pytest.raises(SegmindSubmitUnknownError, match="larger"):
+        find(world, always(Answer(200, {}, b"[", cut="larger than 10485760 bytes")))
+    assert len(world.sends) == len(PAGE_SIZES)
+
+
+def test_a_flag_written_as_text_is_the_same_flag(world):
+    assert find(world, pages(row(body={"image": LINK, "preserve_alpha": "True"}))) == ID

@@ -82,7 +82,7 @@ def test_but_not_over_a_refused_key_or_a_limit(world, code):
         answer(200, {"status": " "}),
         answer(200, b"[" * 200_000),
         answer(302, b"", location="https://decoy.example/"),
-        Answer(200, {}, b'{"status": "COMPLETED"', cut="larger than 10485760 bytes"),
+        Answer(200, {}, b'{"status": "COMPLETED"', cut="it took too long to come"),
     ],
 )
 def test_what_makes_no_sense_is_asked_again_five_times_within_a_minute(world, senseless):
@@ -266,3 +266,17 @@ def test_a_failed_upload_is_not_repeated(world, reply):
 def test_a_result_without_the_wrong_hosts_addresses_is_asked_at_the_connections_own(world):
     ask_result(world, [result()])
     assert world.urls() == [f"https://api.segmind.com/v2/requests/{ID}"]
+
+
+TOO_LARGE = Answer(200, {}, b'{"status": "COMPLETED"', cut="larger than 10485760 bytes")
+
+
+def test_what_is_too_large_is_not_asked_for_again(world):
+    with pytest.raises(SegmindServiceError, match="larger"):
+        ask_status(world, always(TOO_LARGE))
+    assert len(world.sends) == 1
+
+
+def test_an_inline_result_too_large_to_read_is_fetched_by_the_historys_address(world):
+    found = ask_result(world, [TOO_LARGE, answer(200, {"request_id": ID, "generation_url": URL})])
+    assert found.output_url == URL
