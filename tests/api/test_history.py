@@ -238,3 +238,13 @@ def test_rows_too_large_one_by_one_are_unknown(world):
 
 def test_a_flag_written_as_text_is_the_same_flag(world):
     assert find(world, pages(row(body={"image": LINK, "preserve_alpha": "True"}))) == ID
+
+
+def test_a_failed_match_counts_only_once_our_own_row_would_have_landed(world):
+    failed = row("theirs", NOON + 1, model_status="FAILED")
+
+    def serve(send):
+        rows = [failed, row("ours", NOON + 2)] if world.clock() > NOON + 8 else [failed]
+        return answer(200, rows)
+
+    assert find(world, serve) == "ours"

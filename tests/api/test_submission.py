@@ -285,3 +285,23 @@ def test_a_note_that_makes_no_sense_is_none(stored):
 def test_a_note_survives_its_store():
     entry = Entry(MODEL, DIGEST, NOON, ID, WANTED)
     assert Entry.read(entry.as_json()) == entry
+
+
+def test_a_job_that_the_history_does_not_list_yet_is_not_lost(world):
+    note = noted(age=20)
+    with pytest.raises(SegmindJobExpiredError):
+        acquire(world, note, lambda send: error(404), payload=never)
+    assert note.entry.request_id == ID
+
+
+def test_each_post_is_noted_with_its_own_moment(world):
+    note = Notebook()
+    moments = []
+
+    def serve(send):
+        moments.append((note.entry.at, world.clock()))
+        return error(503) if len(moments) < 3 else NEW
+
+    acquire(world, note, serve)
+    assert len(moments) == 3
+    assert all(noted_at == posted_at for noted_at, posted_at in moments)

@@ -1,0 +1,293 @@
+"""A task across tries and crashes: its durable note and its legs, as ``operators/legs.py`` has them, step by step."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from airflow_provider_segmind.api.download import download
+from airflow_provider_segmind.api.flow import Flow, Pause, TransportFailure, pause
+from airflow_provider_segmind.api.jobs import get_result, raise_for_outcome, watch
+from airflow_provider_segmind.api.service import Service
+from airflow_provider_segmind.api.submission import (
+    Acquired,
+    Entry,
+    acquire_job,
+    completed_outcome,
+    digest_of,
+    recover_expired,
+)
+from airflow_provider_segmind.api.values import JobOutcome, JobState, OutcomeStatus, SegmindOutput, SegmindResult
+from airflow_provider_segmind.exceptions import (
+    SegmindError,
+    SegmindJobExpiredError,
+    SegmindJobFailedError,
+    SegmindServiceError,
+    SegmindStorageError,
+)
+from airflow_provider_segmind.triggers.events import read_event
+from tests.model.service_model import MODEL, Clock, ServiceModel
+
+MAX_STEPS = 600
+"""No run of a flow takes more requests and pauses than this."""
+
+KEY = "SG_0123456789abcdef"
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+class Note:
+    """What survives: JSON. ``crash_at`` counts writes and deletions down; at zero the process dies before or after."""
+
+    def __init__(self) -> None:
+        self.stored: str | None = None
+        self.crash_at: int | None = None
+        self.crash_after = False
+        self.ids: set[str] = set()
+
+    def read(self) -> Entry | None:
+        return None if self.stored is None else Entry.read(json.loads(self.stored))
+
+    def write(self, entry: Entry) -> None:
+        self._change(json.dumps(entry.as_json(), allow_nan=False))
+
+    def forget(self) -> None:
+        self._change(None)
+
+    def _change(self, stored: str | None) -> None:
+        dies = self.crash_at == 0
+        if self.crash_at is not None:
+            self.crash_at -= 1
+        if dies and not self.crash_after:
+            raise Crash
+        self.stored = stored
+        entry = self.read()
+        if entry is not None and entry.request_id is not None:
+            self.ids.add(entry.request_id)
+        if dies:
+            raise Crash
+
+
+def body_of(image: int, signature: object = "") -> dict[str, Any]:
+    """What the operator posts: an even image by an address signed anew each time, an odd one inline."""
+    if image % 2:
+        source = base64.b64encode(bytes([image]) * 60 + bytes(range(240))).decode()
+    else:
+        source = f"https://photos.s3.amazonaws.com/{image}.png?X-Amz-Signature={signature}"
+    return {"image": source, "preserve_alpha": True}
+
+
+def image_of(body: dict[str, Any]) -> int:
+    """Read a posted body as the service would."""
+    source = body["image"]
+    if source.startswith("https://"):
+        return int(source.rpartition("/")[2].partition(".")[0])
+    return base64.b64decode(source)[0]
+
+
+class Run:
+    """A flow under way. One step: the answer to what it waits for goes in, its next request or pause comes out."""
+
+    def __init__(self, flow: Flow[Any], model: ServiceModel, sender: Task) -> None:
+        self._flow, self._model, self._sender = flow, model, sender
+        self._clock = model.clock
+        self._waits_for: Any = None
+        self._due = 0.0
+        self._steps = 0
+        self.done = False
+        self.value: Any = None
+
+    def step(self) -> None:
+        self._steps += 1
+        assert self._steps <= MAX_STEPS, "a flow without end"
+        try:
+            if self._waits_for is None:
+                asked = next(self._flow)
+            elif isinstance(self._waits_for, Pause):
+                self._clock.reach(self._due)
+                asked = self._flow.send(None)
+            else:
+                try:
+                    answer = self._model.handle(self._waits_for, self._sender)
+                except TransportFailure as failure:
+                    asked = self._flow.throw(failure)
+                else:
+                    asked = self._flow.send(answer)
+        except StopIteration as stop:
+            self.done, self.value = True, stop.value
+            return
+        if isinstance(asked, Pause):
+            assert 0.0 <= asked.seconds <= 3700.0
+            self._due = self._clock() + asked.seconds
+        self._waits_for = asked
+
+    def kill(self, *, in_flight: bool) -> None:
+        """End the process; ``in_flight``: the request that it waits for reaches the service first."""
+        if in_flight and self._waits_for is not None and not isinstance(self._waits_for, Pause):
+            with suppress(TransportFailure, SegmindError):
+                self._model.handle(self._waits_for, self._sender)
+        self._flow.close()
+
+
+class Task:
+    """
+    One task instance.
+
+    :ivar stage: ``idle`` (a try may start), ``leg 1``, ``waiting`` (on the triggerer), ``event`` (leg 2 may start),
+        ``leg 2``, ``done``
+    :ivar life: counts the images that the user has asked for: clears after a success, changes of the input
+    :ivar mode: the present try's ``on_unknown_submit``
+    """
+
+    def __init__(self, image: int, clock: Clock, model: ServiceModel, jitter: Callable[[float, float], float]) -> None:
+        self.image = image
+        self.clock, self.model, self.jitter = clock, model, jitter
+        self.note = Note()
+        self.stage = "idle"
+        self.life = 0
+        self.mode: Any = "reconcile"
+        self.storage_up = True
+        self.file: bytes | None = None
+        self.tries = 0
+        self.last_error: SegmindError | None = None
+        self.run: Run | None = None
+        self._acquired: Acquired | None = None
+        self._event = ""
+        self._deadline = 0.0
+
+    def _service(self) -> Service:
+        """Each process has its own limiter."""
+        return Service(clock=self.clock, jitter=self.jitter, secrets=(KEY,))
+
+    def digest(self) -> str:
+        return digest_of(MODEL, {"image": self.image})
+
+    def start(self, mode: Any = "reconcile") -> None:
+        """Airflow starts a try."""
+        assert self.stage == "idle"
+        self.mode = mode
+        self.tries += 1
+        self._deadline = self.clock() + 600.0
+        flow = acquire_job(
+            self._service(),
+            self.note,
+            MODEL,
+            self.digest(),
+            lambda: body_of(self.image, self.tries),
+            on_unknown_submit=mode,
+        )
+        self.stage, self.run = "leg 1", Run(flow, self.model, self)
+
+    def step(self) -> None:
+        """Go one step on, into the next process where the present one has ended."""
+        try:
+            if self.run is None:
+                self._next_process()
+            assert self.run is not None
+            self.run.step()
+        except SegmindError as error:
+            self.last_error = error
+            self.stage, self.run = "idle", None
+        except Crash:
+            self.note.crash_at = None
+            self.stage, self.run = "idle", None
+            if self.file is not None and self.note.stored is None:
+                # The one window that stays open: the note is gone and Airflow has not heard of the success. To the
+                # next try that is a clear after a success.
+                self.ask_anew(self.image)
+        else:
+            if self.run.done:
+                self._ended(self.run.value)
+
+    def _next_process(self) -> None:
+        if self.stage == "waiting":
+            assert self._acquired is not None
+            job = self._acquired.job
+            flow: Flow[Any] = watch(
+                self._service(), job.request_id, job.model, submitted_at=job.submitted_at, deadline=self._deadline
+            )
+        else:
+            assert self.stage == "event"
+            self.stage = "leg 2"
+            flow = self._finish(self._service(), read_event(json.loads(self._event)))
+        self.run = Run(flow, self.model, self)
+
+    def _ended(self, value: Any) -> None:
+        self.run = None
+        if self.stage == "leg 1":
+            self._acquired = value
+            if value.outcome is None:
+                self.stage = "waiting"
+            else:
+                self.stage, self.run = "leg 2", Run(self._finish(self._service(), value.outcome), self.model, self)
+        elif self.stage == "waiting":
+            self._event = json.dumps(value.as_event(), allow_nan=False)
+            assert "X-Amz" not in self._event
+            self.stage = "event"
+        else:
+            self.stage = "done"
+
+    def crash(self, *, in_flight: bool) -> None:
+        """The worker dies; where the triggerer does, another one takes the same wait over."""
+        if self.run is not None:
+            self.run.kill(in_flight=in_flight)
+            self.run = None
+            if self.stage != "waiting":
+                self.stage = "idle"
+
+    def ask_anew(self, image: int) -> None:
+        """A user wants another image: clears after a success, or changes the input."""
+        self.end_try()
+        self.image, self.file = image, None
+        self.life += 1
+        self.note.ids.clear()
+
+    def end_try(self) -> None:
+        """A user clears the task, or marks it failed, wherever it is."""
+        self.crash(in_flight=False)
+        self.stage = "idle"
+
+    def try_to_the_end(self) -> None:
+        while self.stage not in ("idle", "done"):
+            self.step()
+
+    def _finish(self, service: Service, outcome: JobOutcome) -> Flow[None]:
+        if outcome.status is OutcomeStatus.ERROR:
+            result = yield from get_result(service, outcome.request_id)
+            if result.status is not JobState.COMPLETED:
+                raise SegmindServiceError("the wait broke off")
+            outcome = completed_outcome(result)
+        if outcome.status is OutcomeStatus.EXPIRED:
+            outcome = (yield from recover_expired(service, outcome.request_id)) or outcome
+        try:
+            raise_for_outcome(service, outcome)
+        except SegmindJobFailedError:
+            self.note.forget()
+            raise
+        file = io.BytesIO()
+        yield from download(service, (yield from self._result(service, outcome)), file, image=True)
+        yield from pause(0.1)
+        if not self.storage_up:
+            raise SegmindStorageError("the storage is down")
+        self.file = file.getvalue()
+        yield from pause(0.1)
+        self.note.forget()
+
+    def _result(self, service: Service, outcome: JobOutcome) -> Flow[SegmindResult]:
+        if outcome.result is not None:
+            return outcome.result
+        if outcome.output_url is not None:
+            return SegmindResult(outcome.request_id, JobState.COMPLETED, (SegmindOutput(url=outcome.output_url),))
+        try:
+            return (yield from get_result(service, outcome.request_id))
+        except SegmindJobExpiredError:
+            recovered = yield from recover_expired(service, outcome.request_id)
+            if recovered is None or recovered.result is None:
+                raise
+            return recovered.result
