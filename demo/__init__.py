@@ -1,0 +1,1 @@
+"""One photo through real Airflow, on one machine: ``make demo``."""

@@ -1,0 +1,145 @@
+"""The few calls of Airflow's REST API that the demo and the tests make."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+DONE = {"success", "failed"}
+
+
+class AirflowApi:
+    """
+    A client of one Airflow without passwords (``simple_auth_manager_all_admins``).
+
+    :param url: the address of its API server
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._token: str | None = None
+
+    def get(self, path: str, **params: Any) -> Any:
+        """Return the answer to ``GET /api/v2/<path>``."""
+        return self._call("GET", path, params=params)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Return the answer to ``POST /api/v2/<path>``."""
+        return self._call("POST", path, json=body)
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Return the answer to ``PATCH /api/v2/<path>``."""
+        return self._call("PATCH", path, json=body)
+
+    def version(self) -> str | None:
+        """Return Airflow's version, or ``None`` while the server is not there."""
+        try:
+            answer = self._client.get("/api/v2/version", timeout=5)
+        except httpx.TransportError:
+            return None
+        return str(answer.json()["version"]) if answer.is_success else None
+
+    def warm_up(self) -> bool:
+        """Ask the API of the task processes for something; whether it answered."""
+        try:
+            return self._client.get("/execution/health").is_success
+        except httpx.TransportError:
+            return False
+
+    def healthy(self) -> bool:
+        """Whether the API answers and the other components have recently said that they live."""
+        try:
+            answer = self._client.get("/api/v2/monitor/health", timeout=5)
+        except httpx.TransportError:
+            return False
+        if not answer.is_success:
+            return False
+        parts = answer.json()
+        return all(
+            (parts.get(name) or {}).get("status") == "healthy"
+            for name in ("metadatabase", "scheduler", "triggerer", "dag_processor")
+        )
+
+    def has_dag(self, dag_id: str) -> bool:
+        """Whether a DAG is parsed."""
+        try:
+            self.get(f"dags/{dag_id}")
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == 404:
+                return False
+            raise
+        return True
+
+    def import_errors(self) -> str:
+        """Return why DAG files could not be imported, or nothing."""
+        errors = self.get("importErrors")["import_errors"]
+        return "\n".join(f"{error['filename']}\n{error['stack_trace']}" for error in errors)
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
+        """Start a run and return its id."""
+        run = self.post(f"dags/{dag_id}/dagRuns", {"logical_date": None, "conf": dict(conf or {})})
+        return str(run["dag_run_id"])
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """Return a run's state."""
+        return str(self.get(f"dags/{dag_id}/dagRuns/{run_id}")["state"])
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the task instances of a run."""
+        found: list[dict[str, Any]] = self.get(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        return found
+
+    def wait_for_run(self, dag_id: str, run_id: str, timeout: float = 120) -> str:
+        """Wait until a run has ended; return its state."""
+        deadline = time.monotonic() + timeout
+        while (state := self.run_state(dag_id, run_id)) not in DONE:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{dag_id} {run_id} is {state} after {timeout:g} s")
+            time.sleep(0.2)
+        return state
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        """Return a value that a task has pushed; ``None`` where there is none."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        try:
+            return self.get(path, map_index=map_index, deserialize=True)["value"]
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == 404:
+                return None
+            raise
+
+    def log(self, dag_id: str, run_id: str, task_id: str, *, attempt: int = 1, map_index: int = -1) -> str:
+        """Return a task's log, oldest line first."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
+        content = self.get(path, map_index=map_index, full_content=True)["content"]
+        return "\n".join(line for entry in content for line in _lines(entry))
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        if self._token is None:
+            answer = self._client.get("/auth/token")
+            answer.raise_for_status()
+            self._token = answer.json()["access_token"]
+        headers = {"Authorization": f"Bearer {self._token}"}
+        answer = self._client.request(method, f"/api/v2/{path}", headers=headers, **options)
+        if answer.is_error:
+            raise httpx.HTTPStatusError(
+                f"{method} {path}: {answer.status_code} {answer.text[:500]}", request=answer.request, response=answer
+            )
+        return answer.json() if answer.content else None
+
+
+def _lines(entry: Any) -> list[str]:
+    """Return a log entry as lines: what happened, then the exceptions, without their stacks."""
+    if not isinstance(entry, dict):
+        return [str(entry)]
+    said = " ".join(str(entry[name]) for name in ("timestamp", "level", "event") if entry.get(name))
+    errors = entry.get("error_detail") or []
+    return [said, *(f"{error.get('exc_type')}: {error.get('exc_value')}" for error in errors)]

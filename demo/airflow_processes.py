@@ -1,0 +1,165 @@
+"""Real Airflow in a home of its own: as ``airflow standalone``, or each component by itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from demo.airflow_api import AirflowApi
+from demo.ports import free_ports
+from demo.process import Process, ProcessFailedError
+from demo.stack import Stack
+
+COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+
+
+class Airflow:
+    """
+    One Airflow.
+
+    :param stack: where it runs
+    :param dag_folders: the folders of its DAGs, by the bundle names that they get
+    :param connections: connections by id, each as a URI or JSON, given to Airflow as environment variables
+    :param settings: further environment variables, such as ``AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`` for another
+        database than SQLite
+    :param name: the name of its home in the stack's folder
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        *,
+        dag_folders: Mapping[str, Path],
+        connections: Mapping[str, str] | None = None,
+        settings: Mapping[str, str] | None = None,
+        name: str = "airflow",
+    ) -> None:
+        self.stack = stack
+        self.home = stack.scratch / name
+        self.home.mkdir()
+        api_port, worker_log_port, trigger_log_port = free_ports(3)
+        self.url = f"http://127.0.0.1:{api_port}"
+        self.api = AirflowApi(self.url)
+        stack.on_close(self.api.close)
+        bundles = [
+            {
+                "name": name,
+                "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+                "kwargs": {"path": str(folder)},
+            }
+            for name, folder in dag_folders.items()
+        ]
+        self.env = {
+            "AIRFLOW_HOME": str(self.home),
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(api_port),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log_port),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log_port),
+            # One set of secrets for all components, however they are started.
+            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            # It listens on this machine only: whoever can open the page may use it, and nobody needs a password.
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
+            # For somebody who looks on: no second is lost to an idle loop.
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+            **{f"AIRFLOW_CONN_{name.upper()}": value for name, value in (connections or {}).items()},
+            **(settings or {}),
+        }
+
+    def start_standalone(self) -> Process:
+        """Start everything at once, with a fresh database."""
+        return self._start("airflow", "standalone")
+
+    def migrate_database(self, timeout: float = 120) -> None:
+        """Make the database's tables; to be called before the first component is started by itself."""
+        self.run("db", "migrate", timeout=timeout)
+
+    def start(self, component: str) -> Process:
+        """
+        Start one component.
+
+        :param component: one of :data:`COMPONENTS`
+        """
+        return self._start(component, component)
+
+    def run(self, *arguments: str, timeout: float = 120) -> str:
+        """
+        Run an Airflow command to its end and return what it printed.
+
+        :param arguments: the command, such as ``"providers", "list"``
+        :param timeout: seconds
+        """
+        number = sum(name.startswith("command-") for name in self.stack.processes) + 1
+        process = self._start(f"command-{number}-{arguments[0]}", *arguments)
+        code = process.wait(timeout)
+        process.stop()
+        if code != 0:
+            raise ProcessFailedError(f"airflow {' '.join(arguments)} ended with code {code}.", process.log)
+        return process.log.read_text("utf-8", "replace")
+
+    def wait_until_up(self, timeout: float = 120) -> None:
+        """Wait until the API answers and scheduler, triggerer and DAG processor have said that they live."""
+        deadline = time.monotonic() + timeout
+        warm = False
+        while not (warm and self.api.healthy()):
+            self._look_for_failures()
+            # The part that tasks talk to is built on its first request, for seconds: now, while others still start.
+            warm = warm or self.api.warm_up()
+            if time.monotonic() > deadline:
+                raise ProcessFailedError(f"Airflow was not up within {timeout:g} s.", self._log_to_read())
+            time.sleep(0.2)
+
+    def wait_for_dag(self, dag_id: str, timeout: float = 60) -> None:
+        """Wait until a DAG is parsed."""
+        deadline = time.monotonic() + timeout
+        while not self.api.has_dag(dag_id):
+            self._look_for_failures()
+            if errors := self.api.import_errors():
+                raise ProcessFailedError(f"A DAG file cannot be imported.\n{errors}")
+            if time.monotonic() > deadline:
+                raise ProcessFailedError(f"Airflow has not found the DAG {dag_id} within {timeout:g} s.")
+            time.sleep(0.2)
+
+    def _start(self, name: str, *arguments: str) -> Process:
+        # A scheduler that is asked politely waits for its workers, far longer than anybody would: no long grace.
+        return self.stack.start(name, [sys.executable, "-m", "airflow", *arguments], env=self.env, grace=1.0)
+
+    def _look_for_failures(self) -> None:
+        for process in self.stack.processes.values():
+            if process.name in {"airflow", *COMPONENTS}:
+                process.ensure_running()
+                if any_child_ended(process):
+                    raise ProcessFailedError("A part of Airflow has ended unexpectedly.", process.log)
+                if "address already in use" in process.tail(200).lower():
+                    raise ProcessFailedError("Another program has just taken a port of ours: try again.", process.log)
+
+    def _log_to_read(self) -> Path | None:
+        for name in ("airflow", *COMPONENTS):
+            if name in self.stack.processes:
+                return self.stack.processes[name].log
+        return None
+
+
+def any_child_ended(process: Process) -> bool:
+    """Whether a child has ended without anybody taking note: ``airflow standalone`` does not look after its own."""
+    try:
+        children = psutil.Process(process.pid).children()
+        return process.name == "airflow" and any(child.status() == psutil.STATUS_ZOMBIE for child in children)
+    except psutil.NoSuchProcess:
+        return False

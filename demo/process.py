@@ -1,0 +1,222 @@
+"""A process with a guardian above it: its log, its end, its sudden death."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+GUARDIAN = Path(__file__).with_name("guardian.py")
+TAIL_BYTES = 64 * 1024
+
+
+class ProcessFailedError(Exception):
+    """
+    A process ended, or did not come up, when it was needed.
+
+    :param message: what happened
+    :param log: where it says why
+    """
+
+    def __init__(self, message: str, log: Path | None = None) -> None:
+        super().__init__(message)
+        self.log = log
+
+
+class Process:
+    """
+    One command under its guardian; whatever becomes of us, it does not outlive us.
+
+    :param name: what people call it; the log has this name too
+    :param command: the program and its arguments
+    :param env: its whole environment
+    :param log_folder: where ``<name>.log`` goes; a restart appends
+    :param scratch: a folder that is removed when we die without cleaning up
+    :param grace: seconds between SIGTERM and SIGKILL when it is stopped
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log_folder: Path,
+        scratch: Path | None = None,
+        grace: float = 3.0,
+    ) -> None:
+        self.name = name
+        self.command = list(command)
+        self.env = dict(env)
+        self.log = log_folder / f"{name}.log"
+        self.scratch = scratch
+        self.grace = grace
+        self.pid: int | None = None
+        self._guardian: subprocess.Popen[bytes] | None = None
+        self._lifeline: socket.socket | None = None
+        self._former: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
+        self._heard = b""
+        self._code: int | None = None
+
+    def start(self, *, leave_orphans: bool = False) -> None:
+        """
+        Start it, also again after its end; returns when it has a process id.
+
+        :param leave_orphans: let the children of a killed predecessor live on, as on a host without containers
+        """
+        if self._guardian is not None and self._lifeline is not None:
+            if leave_orphans:
+                self._former.append((self._guardian, self._lifeline))
+            else:
+                self.stop()
+        self.pid = self._code = None
+        self._heard = b""
+        ours, theirs = socket.socketpair()
+        self._lifeline = ours
+        guardian = [sys.executable, str(GUARDIAN), f"--lifeline={theirs.fileno()}", f"--grace={self.grace}"]
+        if self.scratch:
+            guardian.append(f"--scratch={self.scratch}")
+        with theirs, self.log.open("ab") as log:
+            self._guardian = subprocess.Popen(
+                [*guardian, "--", *self.command],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # a Ctrl-C in the terminal reaches us alone
+            )
+        deadline = time.monotonic() + 30
+        while self.pid is None and self._code is None and time.monotonic() < deadline:
+            self._listen(timeout=0.1)
+        if self.pid is None:
+            self.stop()
+            raise ProcessFailedError(f"{self.name} could not be started.", self.log)
+
+    @property
+    def guardian_pid(self) -> int | None:
+        """The process to send a SIGTERM to once it is on its own."""
+        return self._guardian.pid if self._guardian else None
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, negative for a signal; ``None`` while it runs."""
+        self._listen()
+        return self._code
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs."""
+        return self.pid is not None and self.returncode is None
+
+    def ensure_running(self) -> None:
+        """Raise if it has ended."""
+        if not self.running:
+            raise ProcessFailedError(f"{self.name} has ended unexpectedly with code {self.returncode}.", self.log)
+
+    def wait_for_line(
+        self, pattern: str, *, timeout: float, on_wait: Callable[[], object] | None = None
+    ) -> re.Match[str]:
+        """
+        Wait for a line of its log.
+
+        :param pattern: a regular expression
+        :param timeout: seconds
+        :param on_wait: called between two looks
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            alive = self.running
+            if found := re.search(pattern, self.log.read_text("utf-8", "replace")):
+                return found
+            if not alive:
+                self.ensure_running()
+            if time.monotonic() > deadline:
+                raise ProcessFailedError(f"{self.name} did not come up within {timeout:g} s.", self.log)
+            if on_wait:
+                on_wait()
+            time.sleep(0.05)
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end and return its exit code."""
+        deadline = time.monotonic() + timeout
+        while self._code is None and time.monotonic() < deadline:
+            self._listen(timeout=0.2)
+        if self._code is None:
+            raise ProcessFailedError(f"{self.name} still runs after {timeout:g} s.", self.log)
+        return self._code
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal to this process alone, as a crash would; its children may live on until :meth:`stop`."""
+        if self.running and self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def ask_to_stop(self) -> None:
+        """Begin its end, with all that it started; :meth:`stop` waits for it."""
+        for lifeline in [lifeline for _, lifeline in self._former] + ([self._lifeline] if self._lifeline else []):
+            with contextlib.suppress(OSError):
+                lifeline.sendall(b"stop\n")
+
+    def stop(self) -> None:
+        """End it with all that it started, and wait for that."""
+        self.ask_to_stop()
+        for guardian in [guardian for guardian, _ in self._former] + ([self._guardian] if self._guardian else []):
+            try:
+                guardian.wait(self.grace + 15)
+            except subprocess.TimeoutExpired:
+                os.killpg(guardian.pid, signal.SIGKILL)
+                guardian.wait()
+        self._listen()
+        for lifeline in [lifeline for _, lifeline in self._former] + ([self._lifeline] if self._lifeline else []):
+            lifeline.close()
+        self._former.clear()
+        self._guardian = self._lifeline = None
+
+    def let_go(self) -> None:
+        """Let it live on without us; a SIGTERM to its guardian ends it."""
+        if self._lifeline is not None:
+            self._lifeline.sendall(b"keep\n")
+
+    def tail(self, lines: int = 30) -> str:
+        """Return the end of its log."""
+        return tail(self.log, lines)
+
+    def _listen(self, timeout: float = 0.0) -> None:
+        """Take in what the guardian reports."""
+        if self._lifeline is None:
+            return
+        self._lifeline.settimeout(timeout)
+        try:
+            words = self._lifeline.recv(256)
+        except (TimeoutError, BlockingIOError):
+            return
+        except OSError:
+            words = b""
+        if not words and self._code is None:
+            self._code = -signal.SIGKILL  # the guardian went without a word
+        self._heard += words
+        *said, self._heard = self._heard.split(b"\n")
+        for line in said:
+            word, number = line.decode().split()
+            if word == "started":
+                self.pid = int(number)
+            else:
+                self._code = int(number)
+
+
+def tail(path: Path, lines: int = 30) -> str:
+    """Return the last lines of a file, as far as it exists."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
+    except OSError:
+        return ""

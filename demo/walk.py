@@ -1,0 +1,177 @@
+"""The demonstration: a photo in S3, the example DAG in real Airflow, the picture back in S3."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from demo.airflow_processes import Airflow
+from demo.before_after import draw
+from demo.emulator import Emulator
+from demo.live_line import LiveLine
+from demo.order import PHOTO, Order
+from demo.s3_server import S3Server
+from demo.stack import Stack
+from demo.task_history import TaskHistory
+
+DAG_ID, TASK_ID = "segmind_erase_one", "erase"
+DAGS = Path(__file__).parents[1] / "example_dags"
+BUCKET = "photos"
+OUTPUT = Path("demo-output")
+LONGEST = 660.0
+"""Seconds: the operator's own deadline, and a little."""
+
+
+class TaskFailedError(Exception):
+    """
+    The example DAG's task did not succeed.
+
+    :param message: what happened
+    :param log: the task's log
+    """
+
+    def __init__(self, message: str, log: str) -> None:
+        super().__init__(message)
+        self.log = log
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """
+    What the demonstration has shown.
+
+    :param states: the task's states and their moments
+    :param submitted: when Segmind accepted the photo, if that is known
+    :param requests: the requests to the API by kind; ``None`` where nobody counted
+    :param facts: what the task returned
+    :param picture: before and after
+    :param ui: the address of Airflow's UI
+    :param s3: the address of the S3 server
+    """
+
+    states: list[tuple[float, str]]
+    submitted: float | None
+    requests: Mapping[str, int] | None
+    facts: dict[str, Any]
+    picture: Path
+    ui: str
+    s3: str
+
+
+class Walk:
+    """
+    One demonstration on a stack.
+
+    :param order: what to do
+    :param stack: where
+    :param line: where to say what is going on
+    """
+
+    def __init__(self, order: Order, stack: Stack, line: LiveLine) -> None:
+        self.order = order
+        self.stack = stack
+        self.line = line
+
+    def run(self) -> Outcome:
+        """Do it all."""
+        self.line.show("starting " + ("" if self.order.api_key else "the emulator, ") + "S3 and Airflow (half a minute)")
+        emulator = None if self.order.api_key else Emulator(self.stack)
+        s3 = S3Server(self.stack)
+        airflow = Airflow(
+            self.stack,
+            dag_folders={"examples": DAGS},
+            connections={
+                "segmind_default": emulator.connection if emulator else self._real_connection(),
+                "aws_default": s3.connection,
+            },
+        )
+        airflow.start_standalone()
+        image = self._upload(s3)
+        airflow.wait_until_up()
+        airflow.wait_for_dag(DAG_ID)
+        destination = f"s3://{BUCKET}/erased/{Path(self.order.name).stem}.png"
+        run_id = airflow.api.trigger(DAG_ID, {"image": image, "destination": destination})
+        history = TaskHistory(airflow.api, DAG_ID, run_id, TASK_ID)
+        self._watch(history)
+        facts = airflow.api.xcom(DAG_ID, run_id, TASK_ID)
+        picture = draw(self.order.photo, s3.read(facts["uri"])["Body"], _picture_path(self.order.name))
+        log = emulator.requests() if emulator else None
+        return Outcome(
+            states=history.states(),
+            submitted=next((entry["time"] for entry in log["log"] if entry["kind"] == "submit"), None) if log else None,
+            requests=_api_requests(log["counts"]) if log else None,
+            facts=facts,
+            picture=picture,
+            ui=airflow.url,
+            s3=s3.url,
+        )
+
+    def _real_connection(self) -> str:
+        connection = {"conn_type": "segmind", "password": self.order.api_key}
+        if self.order.api_url:
+            connection["host"] = self.order.api_url
+        return json.dumps(connection)
+
+    def _upload(self, s3: S3Server) -> str:
+        """Fill the bucket, for the other example DAGs too, and return the image as the DAG is to get it."""
+        s3.make_bucket(BUCKET)
+        for photo in sorted(PHOTO.parent.glob("*.jpg")):
+            s3.upload(photo, f"s3://{BUCKET}/{photo.name}")
+            s3.upload(photo, f"s3://{BUCKET}/incoming/{photo.name}")
+        if isinstance(self.order.image, str):
+            return self.order.image
+        if self.order.api_key:
+            return str(self.order.image)  # the real service cannot read our S3: the worker sends the file itself
+        return s3.upload(self.order.image, f"s3://{BUCKET}/{self.order.name}")
+
+    def _watch(self, history: TaskHistory) -> None:
+        steps = {"queued": 0.0, "submitted": 0.0, "deferred": 0.0, "stored": 0.0}
+        began = time.monotonic()
+        self._show(steps)
+        while True:
+            state = history.look()
+            now = time.monotonic() - began
+            if state in {"queued", "running", "deferred"} and not steps["queued"]:
+                steps["queued"] = now
+            if state in {"running", "deferred"} and not steps["submitted"]:
+                # The operator notes the request's id before it defers.
+                if history.api.xcom(DAG_ID, history.run_id, TASK_ID, key="request_id"):
+                    steps["submitted"] = now
+            if state == "deferred" and not steps["deferred"]:
+                steps["deferred"] = now
+            if state == "success":
+                steps["stored"] = now
+            self._show(steps)
+            if state == "success":
+                return
+            if state in {"failed", "skipped", "upstream_failed"}:
+                log = history.api.log(DAG_ID, history.run_id, TASK_ID, attempt=max(history.try_number, 1))
+                raise TaskFailedError(f"The task ended as {state}.", log)
+            if now > LONGEST:
+                raise TaskFailedError(f"The task is still {state} after {now:.0f} s.", "")
+            for process in self.stack.processes.values():
+                process.ensure_running()
+            time.sleep(0.25)
+
+    def _show(self, steps: Mapping[str, float]) -> None:
+        done = [f"{step} {moment:.1f} s" for step, moment in steps.items() if moment]
+        coming = [f"{step} ..." for step, moment in steps.items() if not moment][:1]
+        self.line.show(" > ".join(done + coming))
+
+
+def _api_requests(counts: Mapping[str, int]) -> dict[str, int]:
+    return {kind: count for kind, count in Counter(counts).items() if kind not in {"unknown"}}
+
+
+def _picture_path(name: str) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for number in range(1000):
+        path = OUTPUT / f"{Path(name).stem}-before-after-{stamp}{f'-{number}' if number else ''}.png"
+        if not path.exists():
+            return path
+    raise FileExistsError(f"{OUTPUT} is full of pictures of this second")

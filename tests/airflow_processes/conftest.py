@@ -1,0 +1,149 @@
+"""One emulator, one S3, one real Airflow for the whole folder; the runs that nobody has to watch start at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from demo.airflow_processes import Airflow
+from demo.emulator import KEY, Emulator
+from demo.s3_server import S3Server
+from demo.stack import Stack
+from demo.task_history import TaskHistory
+from tests.photos import photo
+
+REPOSITORY = Path(__file__).parents[2]
+JOB_SECONDS = 10.0
+"""Longer than the 5 seconds by which Airflow 3.3 may notice late that a task has deferred (its supervisor looks once in
+`[workers] min_heartbeat_interval`); until then the process is there, and a task that resumes meanwhile can be failed."""
+BUCKET = "photos"
+
+
+@dataclass
+class Run:
+    """A DAG run of one task (or of one mapped task) that is under way."""
+
+    airflow: Airflow
+    dag_id: str
+    run_id: str
+    task_id: str
+
+    def wait(self) -> str:
+        return self.airflow.api.wait_for_run(self.dag_id, self.run_id, timeout=150)
+
+    def succeeded(self) -> bool:
+        assert self.wait() == "success", self.log()
+        return True
+
+    def log(self, map_index: int = -1) -> str:
+        return self.airflow.api.log(self.dag_id, self.run_id, self.task_id, map_index=map_index)
+
+    def tasks(self) -> list[dict[str, Any]]:
+        found = self.airflow.api.task_instances(self.dag_id, self.run_id)
+        return [task for task in found if task["task_id"] == self.task_id]
+
+    def facts(self, map_index: int = -1) -> dict[str, Any]:
+        return self.airflow.api.xcom(self.dag_id, self.run_id, self.task_id, map_index=map_index)
+
+    def history(self) -> TaskHistory:
+        return TaskHistory(self.airflow.api, self.dag_id, self.run_id, self.task_id)
+
+
+@dataclass
+class World:
+    """All that runs."""
+
+    stack: Stack
+    emulator: Emulator
+    s3: S3Server
+    airflow: Airflow
+    photos: int = 0
+    runs: dict[str, Run] = field(default_factory=dict)
+
+    def new_photo(self) -> str:
+        """Put a photo into S3 that no other test has."""
+        self.photos += 1
+        return self.s3.upload(photo(self.photos), f"s3://{BUCKET}/photo-{self.photos}.png")
+
+    def start(self, dag_id: str, task_id: str, **conf: Any) -> Run:
+        self.airflow.wait_for_dag(dag_id)
+        return Run(self.airflow, dag_id, self.airflow.api.trigger(dag_id, conf), task_id)
+
+    def start_variant(self, name: str) -> Run:
+        image = self.new_photo()
+        return self.start(f"erase_{name}", "erase", image=image, destination=f"s3://{BUCKET}/{name}/")
+
+    def requests(self, request_id: str) -> list[dict[str, Any]]:
+        """Return what the service was asked about one job."""
+        return [entry for entry in self.emulator.requests()["log"] if request_id in entry["path"]]
+
+
+def an_airflow(stack: Stack, emulator: Emulator, s3: S3Server, name: str = "airflow") -> Airflow:
+    return Airflow(
+        stack,
+        dag_folders={
+            "examples": REPOSITORY / "example_dags",
+            "tests": Path(__file__).with_name("dags"),
+        },
+        connections={
+            "segmind_default": emulator.connection,
+            "segmind_uri": f"segmind://:{KEY}@{urlsplit(emulator.url).netloc}/http",
+            "segmind_refused": json.dumps({**json.loads(emulator.connection), "password": "SG_refused"}),
+            "aws_default": s3.connection,
+        },
+        name=name,
+    )
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[World]:
+    with Stack("segmind-tests") as stack:
+        emulator = Emulator(stack, job_seconds=JOB_SECONDS, job_sigma=0)
+        s3 = S3Server(stack)
+        airflow = an_airflow(stack, emulator, s3)
+        airflow.start_standalone()
+        s3.make_bucket(BUCKET)
+        airflow.wait_until_up()
+        address = urlsplit(emulator.url)
+        airflow.api.post(
+            "connections",
+            {
+                "connection_id": "segmind_database",
+                "conn_type": "segmind",
+                "host": address.hostname,
+                "port": address.port,
+                "schema": address.scheme,
+                "password": KEY,
+            },
+        )
+        airflow.api.post("pools", {"name": "single", "slots": 1, "include_deferred": False})
+        yield World(stack, emulator, s3, airflow)
+
+
+@pytest.fixture(scope="session")
+def runs(world: World) -> dict[str, Run]:
+    """Start the runs that tests only look back on: together they take little longer than one."""
+    example = f"s3://{BUCKET}/examples"
+    for number in range(3):
+        world.s3.upload(photo(50 + number), f"{example}/incoming/holiday-{number}.png")
+    world.s3.upload(b"no photo", f"{example}/incoming/notes.txt")
+    world.runs = {name: world.start_variant(name) for name in ("waiting", "inline", "uri_connection", "refused_key")}
+    world.runs["database_connection"] = world.start_variant("database_connection")
+    world.runs["one"] = world.start(
+        "segmind_erase_one", "erase", image=world.new_photo(), destination=f"{example}/one.png"
+    )
+    world.runs["prefix"] = world.start(
+        "segmind_erase_prefix", "erase", source=f"{example}/incoming/", destination=f"{example}/erased/"
+    )
+    world.runs["any_model"] = world.start(
+        "segmind_any_model", "run", image=world.new_photo(), destination=f"{example}/any/"
+    )
+    pairs = [{"image": world.new_photo(), "destination": f"s3://{BUCKET}/each/{name}.png"} for name in ("a", "b")]
+    world.runs["each"] = world.start("erase_each", "erase", pairs=pairs)
+    return world.runs
