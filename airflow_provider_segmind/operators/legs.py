@@ -199,7 +199,7 @@ class _Legs:
                 f"{timeout} Without a task state store (Airflow 3.3+) a retry would pay again, so there is none."
             ) from timeout
         facts = self._store(outcome)
-        self.note.forget()  # last: a crash before this fetches the same result again, and pays nothing
+        self.note.finish()  # a crash before this, or after it, fetches the same result again and pays nothing
         return facts
 
     def _ask_again(self, outcome: JobOutcome) -> JobOutcome:
