@@ -1,4 +1,4 @@
-"""How many requests a wait makes, and how long after a job's end it is noticed: the schedule against a poll a second."""
+"""How many requests a wait makes, and how long after a job's end it is noticed, beside a poll each second."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ def measure(sigma: float, poll_interval: float | None) -> str:
     for _ in range(JOBS):
         seconds = 11.97 * draw.lognormvariate(0, sigma)
         start = world.now
-        flow = watch(
-            service, "id", MODEL, submitted_at=start, deadline=start + 600, poll_interval=poll_interval
-        )
+        flow = watch(service, "id", MODEL, submitted_at=start, deadline=start + 600, poll_interval=poll_interval)
         statuses, delay = world.run(flow, start + seconds, seconds)
         counts.append(statuses)
         delays.append(delay)

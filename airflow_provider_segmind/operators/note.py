@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segmind.api.submission import Entry
@@ -12,11 +13,12 @@ if TYPE_CHECKING:
 
 KEY = "segmind_job"
 FINISHED = "finished_in"
+SETTLED_FOR = timedelta(days=1)  # longer than Airflow lets a retry wait by default
 
 
 class TaskNote:
     """
-    A task's note, one for each map index; survives retries and clears, not a success.
+    A task's note, one for each map index; survives retries and clears, and after a success only what is no Clear.
 
     :param store: Airflow's ``task_state_store``, ``None`` where there is none (before Airflow 3.3): the note then lives
         as long as this object
@@ -66,7 +68,7 @@ class TaskNote:
         if entry is None:
             self.forget()
         else:
-            self._store.set(KEY, entry.as_json() | {FINISHED: self._series})
+            self._store.set(KEY, entry.as_json() | {FINISHED: self._series}, retention=SETTLED_FOR)
 
     def forget(self) -> None:
         """Drop the entry."""
