@@ -1,8 +1,8 @@
 """
 Makes ``.venv``, with this package in it, at the versions of ``constraints.txt``.
 
-Two callers at the same time wait for each other. The file ``.venv/ready`` is written last: without it, whatever is there
-is not relied on.
+Two callers at the same time wait for each other. The file ``.venv/ready`` is written last: without it, whatever is
+there is not relied on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 VENV = Path(".venv")
 READY = VENV / "ready"
 SOURCES = [Path("pyproject.toml"), Path("constraints.txt"), Path(__file__)]
-EXTRAS = "emulator,demo,test"
+EXTRAS = "emulator,demo,chaos,test"
 OLDEST = (3, 11)
 
 
@@ -34,7 +34,7 @@ def is_ready() -> bool:
 def run(*command: str) -> None:
     """Run a command, or end with its exit code."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    code = subprocess.run(command, env=env, check=False).returncode
+    code = subprocess.run(command, env=env, check=False).returncode  # noqa: S603 - pip and venv
     if code:
         sys.exit(f"Installing has failed: {' '.join(command)}")
 
@@ -59,5 +59,5 @@ if __name__ == "__main__":
     with Path(__file__).open("rb") as lock:  # any file will do, and this one is there
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not is_ready():
-            print("Installing into .venv, once (some minutes)", flush=True)
+            print("Installing into .venv, once (some minutes)", flush=True)  # noqa: T201 - a script
             make()

@@ -113,7 +113,7 @@ class Airflow:
             raise ProcessFailedError(f"airflow {' '.join(arguments)} ended with code {code}.", process.log)
         return process.log.read_text("utf-8", "replace")
 
-    def wait_until_up(self, timeout: float = 120) -> None:
+    def wait_until_up(self, timeout: float = 180) -> None:
         """Wait until the API answers and scheduler, triggerer and DAG processor have said that they live."""
         deadline = time.monotonic() + timeout
         warm = False

@@ -24,12 +24,11 @@ class Emulator:
     """
 
     def __init__(self, stack: Stack, name: str = "emulator", **options: Any) -> None:
-        options = {"port": 0, "key": KEY, "data_dir": stack.scratch / name} | options
+        defaults: dict[str, Any] = {"port": 0, "key": KEY, "data_dir": stack.scratch / name}
+        options = defaults | options
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         self.key: str = options["key"]
-        self.process: Process = stack.start(
-            name, [sys.executable, "-m", "airflow_provider_segmind.emulator", *flags]
-        )
+        self.process: Process = stack.start(name, [sys.executable, "-m", "airflow_provider_segmind.emulator", *flags])
         self._url: str | None = None
 
     @property

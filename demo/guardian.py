@@ -1,13 +1,13 @@
 """
 Runs one command, and sees to it that nothing of it outlives who asked for it.
 
-Airflow's processes start processes of their own in groups of their own, and a ``SIGKILL`` of the parent gives nobody the
-time to clean up. So each command has this small process above it. It adopts what the command leaves behind (Linux), and
-holds one end of a socket, the lifeline: when the other end closes, because its owner closed it or died in any way, the
-guardian ends the whole tree and removes the scratch folder.
+Airflow's processes start processes of their own in groups of their own, and a ``SIGKILL`` of the parent gives nobody
+the time to clean up. So each command has this small process above it. It adopts what the command leaves behind (Linux),
+and holds one end of a socket, the lifeline: when the other end closes, because its owner closed it or died in any way,
+the guardian ends the whole tree and removes the scratch folder.
 
-Over the lifeline it reports ``started <pid>`` and ``exited <code>``, and is told ``stop`` (end the tree, leave the folder)
-or ``keep`` (stay when the owner goes; a ``SIGTERM`` ends it then).
+Over the lifeline it reports ``started <pid>`` and ``exited <code>``, and is told ``stop`` (end the tree, leave the
+folder) or ``keep`` (stay when the owner goes; a ``SIGTERM`` ends it then).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
@@ -80,7 +81,7 @@ class Guardian:
                         self._hear(events)
         self._end_tree()
         if self.abandoned and self.scratch:
-            self._remove_scratch()
+            self._remove(Path(self.scratch))
         return self.code if self.code is not None else 0
 
     def _listen_to_signals(self) -> socket.socket:
@@ -146,11 +147,11 @@ class Guardian:
                         process.send_signal(signal.SIGKILL if impatient else signal.SIGTERM)
             time.sleep(0.03)
 
-    def _remove_scratch(self) -> None:
+    def _remove(self, scratch: Path) -> None:
         """Remove the folder; the other guardians' processes may still be writing into it for a moment."""
         for _ in range(100):
-            shutil.rmtree(str(self.scratch), ignore_errors=True)
-            if not os.path.exists(str(self.scratch)):
+            shutil.rmtree(scratch, ignore_errors=True)
+            if not scratch.exists():
                 return
             time.sleep(0.1)
 

@@ -33,7 +33,7 @@ def _is_free(port: int) -> bool:
                     probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 probe.bind((host, port))
         except OSError:
-            if family == socket.AF_INET or socket.has_ipv6 and _ipv6_works():
+            if family == socket.AF_INET or (socket.has_ipv6 and _ipv6_works()):
                 return False
     return True
 

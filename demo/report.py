@@ -23,7 +23,7 @@ def report(order: Order, outcome: Outcome) -> str:
         "What the task went through",
         *_states(outcome),
         "",
-        f"Requests   {_requests(order, outcome)}",
+        f"Requests   {_requests(outcome)}",
         f"Cost       {'not told by the service' if cost is None else f'{cost:g} USD'}{nobody}",
         f"Result     {outcome.facts['uri']}  ({outcome.facts['width']} x {outcome.facts['height']}, "
         f"{outcome.facts['size']:,} bytes, {outcome.facts['content_type']})",
@@ -41,7 +41,7 @@ def _states(outcome: Outcome) -> list[str]:
     return [f"  {moment - start:6.2f} s  {state:<10} {where}".rstrip() for moment, state, where in rows]
 
 
-def _requests(order: Order, outcome: Outcome) -> str:
+def _requests(outcome: Outcome) -> str:
     if outcome.requests is None:
         return "not counted: the real service keeps no log for us"
     counts = dict(outcome.requests)

@@ -50,8 +50,8 @@ class S3Server:
     def client(self) -> Any:
         """A boto3 client."""
         if self._client is None:
-            import boto3
-            from botocore.config import Config
+            import boto3  # type: ignore[import-untyped]
+            from botocore.config import Config  # type: ignore[import-untyped]
 
             self._client = boto3.client(
                 "s3",

@@ -46,7 +46,7 @@ class Outcome:
     What the demonstration has shown.
 
     :param states: the task's states and their moments
-    :param submitted: when Segmind accepted the photo, if that is known
+    :param submitted: when Segmind accepted the photo
     :param requests: the requests to the API by kind; ``None`` where nobody counted
     :param facts: what the task returned
     :param picture: before and after
@@ -76,10 +76,12 @@ class Walk:
         self.order = order
         self.stack = stack
         self.line = line
+        self.submitted: float | None = None
 
     def run(self) -> Outcome:
         """Do it all."""
-        self.line.show("starting " + ("" if self.order.api_key else "the emulator, ") + "S3 and Airflow (half a minute)")
+        real = self.order.api_key is not None
+        self.line.show(f"starting {'' if real else 'the emulator, '}S3 and Airflow (half a minute)")
         emulator = None if self.order.api_key else Emulator(self.stack)
         s3 = S3Server(self.stack)
         airflow = Airflow(
@@ -103,7 +105,10 @@ class Walk:
         log = emulator.requests() if emulator else None
         return Outcome(
             states=history.states(),
-            submitted=next((entry["time"] for entry in log["log"] if entry["kind"] == "submit"), None) if log else None,
+            # The emulator knows the moment; else it is when we first saw the request's id.
+            submitted=next((entry["time"] for entry in log["log"] if entry["kind"] == "submit"), None)
+            if log
+            else self.submitted,
             requests=_api_requests(log["counts"]) if log else None,
             facts=facts,
             picture=picture,
@@ -138,10 +143,9 @@ class Walk:
             now = time.monotonic() - began
             if state in {"queued", "running", "deferred"} and not steps["queued"]:
                 steps["queued"] = now
-            if state in {"running", "deferred"} and not steps["submitted"]:
-                # The operator notes the request's id before it defers.
-                if history.api.xcom(DAG_ID, history.run_id, TASK_ID, key="request_id"):
-                    steps["submitted"] = now
+            if state in {"running", "deferred"} and not steps["submitted"] and self._has_request_id(history):
+                steps["submitted"] = now
+                self.submitted = time.time()
             if state == "deferred" and not steps["deferred"]:
                 steps["deferred"] = now
             if state == "success":
@@ -157,6 +161,10 @@ class Walk:
             for process in self.stack.processes.values():
                 process.ensure_running()
             time.sleep(0.25)
+
+    def _has_request_id(self, history: TaskHistory) -> bool:
+        """Whether Segmind has accepted the photo: the operator tells the request's id before it defers."""
+        return history.api.xcom(DAG_ID, history.run_id, TASK_ID, key="request_id") is not None
 
     def _show(self, steps: Mapping[str, float]) -> None:
         done = [f"{step} {moment:.1f} s" for step, moment in steps.items() if moment]

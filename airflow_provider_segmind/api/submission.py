@@ -154,22 +154,19 @@ def acquire_job(
             return found
     body = check_payload(payload())
     wanted = fingerprint(body)
-    for attempt in range(1, MAX_POSTS + 1):
+
+    def about_to_post() -> None:
+        """Note each POST with its own moment: rows that land late are waited for from the last one on."""
+        nonlocal entry
         entry = Entry(model, digest, service.clock(), wanted=wanted)
         note.write(entry)
 
-        def about_to_post() -> None:
-            """Note the moment anew where it has moved: late rows are waited for from the last POST on."""
-            nonlocal entry
-            if entry is None or entry.at != service.clock():
-                entry = Entry(model, digest, service.clock(), wanted=wanted)
-                note.write(entry)
-
+    for attempt in range(1, MAX_POSTS + 1):
         try:
             job = yield from submit(service, model, body, before=about_to_post)
         except SegmindSubmitUnknownError as unknown:
             log.warning("%s on_unknown_submit=%r.", unknown, on_unknown_submit)
-            if attempt == MAX_POSTS:
+            if attempt == MAX_POSTS or entry is None:
                 raise
             found = yield from _resolve(service, note, entry, on_unknown_submit, unknown)
             if found is not None:

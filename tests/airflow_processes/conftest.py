@@ -21,7 +21,7 @@ from tests.photos import photo
 REPOSITORY = Path(__file__).parents[2]
 JOB_SECONDS = 10.0
 """Longer than the 5 seconds by which Airflow 3.3 may notice late that a task has deferred (its supervisor looks once in
-`[workers] min_heartbeat_interval`); until then the process is there, and a task that resumes meanwhile can be failed."""
+`[workers] min_heartbeat_interval`); until then a process is there, and a task that resumes meanwhile may be failed."""
 BUCKET = "photos"
 
 

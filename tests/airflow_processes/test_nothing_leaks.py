@@ -34,8 +34,9 @@ def kept(world: World) -> Iterator[tuple[str, str]]:
         tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in tables:
             for row in database.execute(f'SELECT * FROM "{table}"'):
-                yield f"table {table}", " ".join(
-                    value.decode("latin-1") if isinstance(value, bytes) else str(value) for value in row
+                yield (
+                    f"table {table}",
+                    " ".join(value.decode("latin-1") if isinstance(value, bytes) else str(value) for value in row),
                 )
 
 

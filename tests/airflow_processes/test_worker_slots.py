@@ -30,7 +30,8 @@ def seen_while_deferred(world: World, deferrable: Run) -> dict:
     task = deferrable.tasks()[0]
     with sqlite3.connect(f"file:{world.airflow.home / 'airflow.db'}?mode=ro", uri=True) as database:
         rows = database.execute(
-            "SELECT classpath, kwargs FROM trigger WHERE id IN (SELECT trigger_id FROM task_instance WHERE id IN (?, ?))",
+            "SELECT classpath, kwargs FROM trigger"
+            " WHERE id IN (SELECT trigger_id FROM task_instance WHERE id IN (?, ?))",
             (task["id"], task["id"].replace("-", "")),
         ).fetchall()
     database.close()

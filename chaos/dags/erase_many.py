@@ -1,0 +1,32 @@
+"""The photos of a chaos run: one mapped task for each way that an image can travel."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from airflow.sdk import DAG
+
+from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
+from chaos.deaths import install
+from chaos.plan import ERASED, PLAN_VARIABLE, SHARES, Plan
+
+install()
+plan = Plan.read(Path(os.environ[PLAN_VARIABLE]))
+
+with DAG(dag_id="erase_many", schedule=None):
+    for route in SHARES:
+        deferrable = route.startswith("defer")
+        if sources := [image.source for image in plan.of_route(route)]:
+            BriaEraseForegroundOperator.partial(
+                task_id=route,
+                destination=ERASED,
+                image_delivery="inline" if route.endswith("inline") else "auto",
+                deferrable=deferrable,
+                # A worker process knows no job but its own, and would first look when Bria's jobs usually end.
+                poll_interval=None if deferrable else 1.0,
+                # Each death costs a try, and so does each outage that a task runs into.
+                retries=15,
+                retry_delay=timedelta(seconds=1),
+            ).expand(image=sources)
