@@ -14,6 +14,7 @@ VARIANTS = {
     "inline": {"poll_interval": 1, "image_delivery": "inline"},
     "uri_connection": {"poll_interval": 1, "segmind_conn_id": "segmind_uri"},
     "database_connection": {"poll_interval": 1, "segmind_conn_id": "segmind_database"},
+    "cleared": {"poll_interval": 1},
     "refused_key": {"segmind_conn_id": "segmind_refused", "retries": 2, "retry_delay": timedelta(seconds=1)},
 }
 

@@ -1,0 +1,83 @@
+"""What users do to a task in Airflow's UI, and what it costs them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.photos import subject_pixels
+
+from .conftest import BUCKET, Run, World
+
+
+def start(world: World, name: str, seconds: float) -> tuple[Run, str]:
+    """Start a run whose job takes a while; return it and what the service knows its image by."""
+    image = world.new_photo()
+    key = image.rpartition("/")[2]
+    fault = {"name": "job_takes", "image": key, "times": None, "seconds": seconds}
+    httpx.post(f"{world.emulator.url}/emulator/faults", json=fault, trust_env=False).raise_for_status()
+    return world.start("erase_cleared", "erase", image=image, destination=f"s3://{BUCKET}/{name}.png"), key
+
+
+def posts(world: World, key: str) -> int:
+    return sum(count for image, count in world.emulator.jobs()["posts_per_image"].items() if image.endswith(f"/{key}"))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def state(run: Run) -> str | None:
+    return run.tasks()[0]["state"]
+
+
+def clear(run: Run) -> None:
+    run.airflow.api.post(
+        f"dags/{run.dag_id}/clearTaskInstances",
+        {"dry_run": False, "dag_run_id": run.run_id, "task_ids": ["erase"], "only_failed": False},
+    )
+
+
+def mark(run: Run, new_state: str) -> None:
+    run.airflow.api.patch(
+        f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{run.task_id}", {"new_state": new_state}
+    )
+
+
+def test_clearing_a_success_makes_a_new_image(world):
+    run, key = start(world, "cleared-success", seconds=0.5)
+    assert run.succeeded()
+    first = run.facts()["request_id"]
+    clear(run)
+    wait_until(lambda: state(run) == "success" and run.facts() is not None and run.facts()["request_id"] != first)
+
+    assert posts(world, key) == 2
+
+
+def test_clearing_a_deferred_task_goes_on_with_its_job(world):
+    run, key = start(world, "cleared-deferred", seconds=12)
+    wait_until(lambda: state(run) == "deferred")
+    clear(run)
+    wait_until(lambda: state(run) != "deferred")
+
+    assert run.succeeded()
+    assert posts(world, key) == 1
+
+
+@pytest.mark.parametrize("marked", ["failed", "success"])
+def test_a_deferred_task_that_was_marked_is_fetched_by_a_later_clear(world, marked):
+    run, key = start(world, f"marked-{marked}", seconds=8)
+    wait_until(lambda: state(run) == "deferred")
+    mark(run, marked)
+    wait_until(lambda: state(run) == marked)
+    clear(run)
+    wait_until(lambda: state(run) == "success" and run.facts() is not None)
+
+    assert posts(world, key) == 1
+    assert subject_pixels(world.s3.read(f"s3://{BUCKET}/marked-{marked}.png")["Body"]) == 0
