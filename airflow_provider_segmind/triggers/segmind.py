@@ -15,6 +15,18 @@ from airflow_provider_segmind.api.values import JobOutcome, OutcomeStatus, Segmi
 from airflow_provider_segmind.exceptions import SegmindError
 from airflow_provider_segmind.hooks.segmind import SegmindHook
 
+EARLIEST_EVENT = 7.0
+"""
+Seconds after its start before which no trigger fires.
+
+The supervisor of a task's first leg can outlive it by ``[workers] min_heartbeat_interval`` (5 s). If the second leg has
+begun by then, Airflow's scheduler (3.3) takes the first one's end for the task's and fails it.
+"""
+
+
+async def _not_too_early(started: float) -> None:
+    await asyncio.sleep(max(started + EARLIEST_EVENT - time.time(), 0.0))
+
 
 class SegmindJobTrigger(BaseTrigger):
     """
@@ -66,6 +78,7 @@ class SegmindJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then fire the event."""
+        started = time.time()
         job = SegmindJob(self.request_id, self.model, self.submitted_at)
         try:
             hook = SegmindHook(self.segmind_conn_id)
@@ -75,6 +88,7 @@ class SegmindJobTrigger(BaseTrigger):
             if not isinstance(error, SegmindError):
                 self.log.exception("Waiting for request %s has failed.", self.request_id)
             outcome = JobOutcome(self.request_id, OutcomeStatus.ERROR, clean(f"{type(error).__name__}: {error}"))
+        await _not_too_early(started)
         yield TriggerEvent(outcome.as_event())  # type: ignore[no-untyped-call]
 
 
@@ -116,6 +130,7 @@ class SegmindPauseTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then fire the event."""
+        started = time.time()
         try:
             async with asyncio.timeout(None if self.deadline is None else max(self.deadline - time.time(), 0.05)):
                 await self._wait()
@@ -123,6 +138,7 @@ class SegmindPauseTrigger(BaseTrigger):
             pass
         except SegmindError as error:
             self.log.warning("Took no turn at the limiter: %s", error)  # the worker meets the error itself
+        await _not_too_early(started)
         yield TriggerEvent(self.event)  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> None:

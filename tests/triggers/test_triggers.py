@@ -198,3 +198,13 @@ def test_a_cancelled_trigger_asks_segmind_for_nothing_more(submit, segmind):
 def test_an_event_is_checked_before_it_is_believed(event):
     with pytest.raises(SegmindError, match="no Segmind trigger fires"):
         read_event(event)
+
+
+@pytest.mark.parametrize("kind", ["job", "pause"])
+def test_no_event_comes_before_airflow_is_done_with_the_first_leg(submit, monkeypatch, kind):
+    monkeypatch.setattr("airflow_provider_segmind.triggers.segmind.EARLIEST_EVENT", 2.0)
+    job = submit()
+    began = time.time()
+    events_of(trigger_for(job) if kind == "job" else SegmindPauseTrigger(began, {"status": "TURN"}))
+
+    assert time.time() - began >= 2.0
