@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import httpx
 
+from airflow_provider_segmind.api.media import extension_of, sniff
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
 from airflow_provider_segmind.storage.locations import split_s3
 from airflow_provider_segmind.storage.s3 import s3_errors, s3_hook
@@ -33,13 +34,8 @@ _NOT_IMAGES = {
 
 def image_extension(head: bytes) -> str | None:
     """Return ``.jpg``, ``.png`` or ``.webp`` by the first 12 bytes, ``None`` if it is none of these."""
-    if head.startswith(b"\xff\xd8\xff"):
-        return ".jpg"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return ".png"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return ".webp"
-    return None
+    kind = sniff(head)
+    return extension_of(kind) if kind in ("image/jpeg", "image/png", "image/webp") else None
 
 
 def refuse_unless_image(head: bytes, label: str) -> None:
