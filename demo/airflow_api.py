@@ -35,6 +35,10 @@ class AirflowApi:
         """Return the answer to ``PATCH /api/v2/<path>``."""
         return self._call("PATCH", path, json=body)
 
+    def delete(self, path: str) -> Any:
+        """Return the answer to ``DELETE /api/v2/<path>``."""
+        return self._call("DELETE", path)
+
     def version(self) -> str | None:
         """Return Airflow's version, or ``None`` while the server is not there."""
         try:

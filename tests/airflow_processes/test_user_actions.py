@@ -81,3 +81,38 @@ def test_a_deferred_task_that_was_marked_is_fetched_by_a_later_clear(world, mark
 
     assert posts(world, key) == 1
     assert subject_pixels(world.s3.read(f"s3://{BUCKET}/marked-{marked}.png")["Body"]) == 0
+
+
+def test_a_paused_dag_stores_its_picture_when_it_goes_on(world):
+    run, key = start(world, "paused", seconds=8)
+    wait_until(lambda: state(run) == "deferred")
+    run.airflow.api.patch(f"dags/{run.dag_id}", {"is_paused": True})
+    wait_until(lambda: state(run) != "deferred")
+    run.airflow.api.patch(f"dags/{run.dag_id}", {"is_paused": False})
+
+    assert run.succeeded()
+    assert posts(world, key) == 1
+
+
+def test_two_runs_on_the_same_image_at_once_are_two_jobs_and_two_notes(world):
+    first, key = start(world, "at-once", seconds=8)
+    again = world.start(
+        "erase_cleared", "erase", image=f"s3://{BUCKET}/{key}", destination=f"s3://{BUCKET}/at-once-2.png"
+    )
+
+    assert first.succeeded()
+    assert again.succeeded()
+    assert posts(world, key) == 2
+    assert first.facts()["request_id"] != again.facts()["request_id"]
+
+
+def test_a_deleted_run_takes_its_note_along_and_a_new_run_is_a_new_job(world):
+    run, key = start(world, "deleted", seconds=8)
+    wait_until(lambda: state(run) == "deferred")
+    run.airflow.api.delete(f"dags/{run.dag_id}/dagRuns/{run.run_id}")
+    again = world.start(
+        "erase_cleared", "erase", image=f"s3://{BUCKET}/{key}", destination=f"s3://{BUCKET}/deleted.png"
+    )
+
+    assert again.succeeded()
+    assert posts(world, key) == 2
