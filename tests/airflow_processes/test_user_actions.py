@@ -109,6 +109,8 @@ def test_two_runs_on_the_same_image_at_once_are_two_jobs_and_two_notes(world):
 def test_a_deleted_run_takes_its_note_along_and_a_new_run_is_a_new_job(world):
     run, key = start(world, "deleted", seconds=8)
     wait_until(lambda: state(run) == "deferred")
+    mark(run, "failed")  # Airflow deletes no run that is under way
+    assert run.wait() == "failed"
     run.airflow.api.delete(f"dags/{run.dag_id}/dagRuns/{run.run_id}")
     again = world.start(
         "erase_cleared", "erase", image=f"s3://{BUCKET}/{key}", destination=f"s3://{BUCKET}/deleted.png"
