@@ -9,6 +9,10 @@ from typing import Any
 import httpx
 
 DONE = {"success", "failed"}
+LOCKED_PAUSES = (0.1, 0.3, 1.0, 3.0)
+"""Seconds before a call is made again that SQLite refused, having done nothing. Airflow 3.3 writes its audit log on the
+API server's event loop: where another request's transaction waits for that loop to commit, neither gets further until
+SQLite gives up on the log. On PostgreSQL, as in production, there is no such lock."""
 
 
 class AirflowApi:
@@ -20,7 +24,7 @@ class AirflowApi:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._client = httpx.Client(base_url=url, timeout=60, trust_env=False)
         self._token: str | None = None
 
     def get(self, path: str, **params: Any) -> Any:
@@ -132,7 +136,11 @@ class AirflowApi:
             answer.raise_for_status()
             self._token = answer.json()["access_token"]
         headers = {"Authorization": f"Bearer {self._token}"}
-        answer = self._client.request(method, f"/api/v2/{path}", headers=headers, **options)
+        for pause in (*LOCKED_PAUSES, None):
+            answer = self._client.request(method, f"/api/v2/{path}", headers=headers, **options)
+            if pause is None or answer.status_code != 500 or "database is locked" not in answer.text:
+                break
+            time.sleep(pause)
         if answer.is_error:
             raise httpx.HTTPStatusError(
                 f"{method} {path}: {answer.status_code} {answer.text[:500]}", request=answer.request, response=answer

@@ -6,9 +6,11 @@ import base64
 import json
 import os
 import secrets
+import sqlite3
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -69,6 +71,8 @@ class Airflow:
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
+            # This machine is its only client: it may say which database error it was, see LOCKED_PAUSES.
+            "AIRFLOW__API__EXPOSE_STACKTRACE": "True",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
@@ -83,7 +87,10 @@ class Airflow:
         }
 
     def start_standalone(self) -> Process:
-        """Start everything at once, with a fresh database."""
+        """Start everything at once, with a fresh SQLite database."""
+        # In WAL mode, which the file remembers, the many who read do not stop the one who writes.
+        with closing(sqlite3.connect(self.home / "airflow.db")) as database:
+            database.execute("PRAGMA journal_mode=WAL")
         return self._start("airflow", "standalone")
 
     def migrate_database(self, timeout: float = 120) -> None:
