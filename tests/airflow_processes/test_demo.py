@@ -30,6 +30,8 @@ def demo(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # Where the tests themselves run in a shell's background, a Ctrl-C would be ignored from birth on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     process.temporary = temporary
     with process:
