@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 from typing import BinaryIO
+
+from airflow_provider_segmind.api.wholeness import refuse_unless_whole
 
 HEAD = 32
 """Bytes that are enough to know a file by."""
@@ -36,6 +39,8 @@ _SIGNED = frozenset(
         "video/mp4",
     )
 )
+_READ_WHOLE = ("webp", "avif")  # Pillow reads these into memory to know their size, and may be built without them
+_MAX_READ_WHOLE = 64 << 20
 
 
 def extension_of(content_type: str) -> str:
@@ -67,6 +72,11 @@ def sniff(head: bytes) -> str | None:
     return "application/pdf" if head.startswith(b"%PDF-") else None
 
 
+def is_html(head: bytes) -> bool:
+    """Return whether a file's first bytes are a web page's."""
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
+
+
 @dataclass(frozen=True, slots=True)
 class Media:
     """A file's media type, and its size in pixels where it is an image that Pillow reads."""
@@ -82,44 +92,36 @@ def inspect(file: BinaryIO, declared: str | None, *, image: bool) -> Media:
 
     :param declared: the media type that the service named
     :param image: whether it must be an image whatever was declared
-    :raises ValueError: it is not what it has to be; the text says what it looks like
+    :raises ValueError: it is not what it has to be, or not whole; the text says what it looks like
     """
     file.seek(0)
     head = file.read(HEAD)
     proven, declared = sniff(head), normalise(declared)
+    if proven is None and is_html(head):
+        raise ValueError("it is a web page, with which its host has answered in its place")
     if proven is None and (image or declared in _SIGNED):
         raise ValueError(f"it is not {'an image' if image else declared}, it begins with {head[:16]!r}")
-    if image and proven is not None and not proven.startswith("image/"):
+    if proven is None:
+        return Media(declared or "application/octet-stream")
+    if image and not proven.startswith("image/"):
         raise ValueError(f"it is not an image but {proven}")
-    if proven is None or not proven.startswith("image/"):
-        return Media(proven or declared or "application/octet-stream")
-    return _image(file, proven)
+    refuse_unless_whole(file, proven)
+    return _image(file, proven) if proven.startswith("image/") else Media(proven)
 
 
 def _image(file: BinaryIO, content_type: str) -> Media:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, features
 
+    size, kind = file.seek(0, os.SEEK_END), content_type.removeprefix("image/")
     file.seek(0)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a large image is no bomb here: only its header and checksums are read
-            with Image.open(file) as picture:
-                width, height = picture.size
-                picture.verify()  # a PNG's chunks to its end
-    except UnidentifiedImageError:
-        if content_type == "image/avif":
-            return Media(content_type)  # this Pillow was built without it
-        raise ValueError(f"its {content_type} header is broken") from None
-    except Image.DecompressionBombError:
-        return Media(content_type)
-    except Exception as broken:  # Pillow's plugins raise what they like on damaged files
-        raise ValueError(f"its {content_type} data is damaged ({type(broken).__name__})") from broken
-    if content_type == "image/jpeg" and not _ends_like_jpeg(file):
-        raise ValueError("its JPEG data has no end")
-    return Media(content_type, width, height)
-
-
-def _ends_like_jpeg(file: BinaryIO) -> bool:
-    file.seek(0, 2)
-    file.seek(max(file.tell() - 4096, 0))
-    return b"\xff\xd9" in file.read()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a large image is no bomb here: only its header is read
+        if kind in _READ_WHOLE and (size > _MAX_READ_WHOLE or not features.check(kind)):
+            return Media(content_type)
+        try:
+            with Image.open(file, formats=[kind]) as picture:
+                return Media(content_type, *picture.size)
+        except Image.DecompressionBombError:
+            return Media(content_type)
+        except Exception as broken:  # Pillow's plugins raise what they like on damaged files
+            raise ValueError(f"its {content_type} header is broken ({type(broken).__name__})") from broken

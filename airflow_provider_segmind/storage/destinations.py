@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from urllib.parse import quote
 
-from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
+from airflow_provider_segmind.api.local_files import appearing
+from airflow_provider_segmind.exceptions import SegmindInputError
 from airflow_provider_segmind.storage.locations import (
     S3_SCHEMES,
     URL_SCHEMES,
@@ -28,8 +28,12 @@ from airflow_provider_segmind.storage.locations import (
 from airflow_provider_segmind.storage.reading import object_errors
 from airflow_provider_segmind.storage.s3 import s3_errors, s3_hook
 
+if TYPE_CHECKING:
+    from airflow_provider_segmind.storage.images import ImageSource
+
 _CHUNK = 1 << 20
 _MAX_METADATA = 2048  # S3's, for all names and values together
+_SAME_STORE = {"gcs": "gs", "abfss": "abfs", "az": "abfs"}
 _PRINTABLE = "".join(chr(code) for code in range(32, 127))
 
 
@@ -85,7 +89,7 @@ def parse_destination(destination: object) -> Destination:
             )
         return Destination("object", text, text.endswith("/"))
     path = local_path("destination", text)
-    if not path.endswith("/") and Path(path).is_dir():
+    if not path.endswith("/") and os.path.isdir(path):  # noqa: PTH112 - pathlib's raises where it may not look
         raise SegmindInputError(
             f"destination is {path!r}, a folder: write {path + '/'!r} (as text, a path object drops the slash), "
             "or name a file in it"
@@ -115,14 +119,45 @@ def check_destination(destination: Destination, *, aws_conn_id: str | None) -> N
                 if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in (301, 400, 401, 403):
                     raise
     elif destination.kind == "file":
-        place = Path(destination.uri).parent if not destination.is_prefix else Path(destination.uri)
-        while not place.exists() and place != place.parent:
+        place = Path(destination.uri) if destination.is_prefix else Path(destination.uri).parent
+        while not os.path.lexists(place) and place != place.parent:
             place = place.parent
-        if not place.is_dir() or not os.access(place, os.W_OK):
+        if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):  # noqa: PTH112 - as above
             raise SegmindInputError(
-                f"destination: {destination.uri} cannot be written: {place} is no folder that the worker's user may "
-                "write to: give another path"
+                f"destination: {public(destination.uri)} cannot be written: {public(str(place))} is no folder that "
+                "the worker's user may write to: give another path"
             )
+    else:
+        from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+        with object_errors("destination", public(destination.uri)):
+            _ = ObjectStoragePath(destination.uri).fs  # needs the store's provider and its connection
+
+
+def refuse_same_place(source: ImageSource, uri: str) -> None:
+    """
+    Refuse a result that would replace its own photo: a Clear would then pay for erasing what is erased already.
+
+    :param source: the image
+    :param uri: what :meth:`Destination.locate` returned
+    :raises SegmindInputError: both are the same object or file, whatever connection, link or spelling leads to it
+    """
+    destination = parse_destination(uri)
+    if _place(source.kind, source.value) == _place(destination.kind, destination.uri):
+        raise SegmindInputError(
+            f"destination: {public(uri)} is the image itself: name another folder or file, or the photo would be lost"
+        )
+
+
+def _place(kind: str, uri: str) -> tuple[str, ...]:
+    """Return what two ways to write one place have in common; places of different kinds differ in its length."""
+    if kind == "s3":
+        return split_s3("destination", uri)[:2]
+    if kind == "file":
+        return (os.path.realpath(uri),)
+    scheme, _, rest = uri.partition("://")
+    authority, _, key = rest.partition("/")
+    return (_SAME_STORE.get(scheme.lower(), scheme.lower()), authority.rpartition("@")[2], key)
 
 
 def store(
@@ -157,7 +192,8 @@ def store(
         extra_args = {"ContentType": content_type, "Metadata": _s3_metadata(metadata)}
         _store_s3(file, destination.uri, extra_args, aws_conn_id)
     elif destination.kind == "file":
-        _store_file(file, Path(destination.uri))
+        with appearing(destination.uri, "destination") as copy:
+            shutil.copyfileobj(file, copy, _CHUNK)
     else:
         _store_object(file, destination.uri)
 
@@ -180,30 +216,6 @@ def _store_s3(file: BinaryIO, uri: str, extra_args: dict[str, Any], aws_conn_id:
     with s3_errors("destination", uri, aws_conn_id):
         hook = s3_hook(uri, aws_conn_id, extra_args=extra_args)
         hook.load_file_obj(_LeftOpen(file), key=key, bucket_name=bucket, replace=True)
-
-
-def _store_file(file: BinaryIO, target: Path) -> None:
-    # A short name of its own: the target's may be as long as a name can be.
-    part = target.with_name(f".segmind-{secrets.token_hex(8)}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("xb") as copy:
-                shutil.copyfileobj(file, copy, _CHUNK)
-                copy.flush()
-                os.fsync(copy.fileno())
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-    except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise SegmindInputError(
-            f"destination: {target} cannot be written: {error.strerror}: "
-            "give a path that the worker's user may write to"
-        ) from error
-    except OSError as error:
-        raise SegmindStorageError(
-            f"destination: {target} cannot be written: {error.strerror or error}: mend the disk and retry"
-        ) from error
 
 
 def _store_object(file: BinaryIO, uri: str) -> None:

@@ -7,22 +7,21 @@ import binascii
 import hashlib
 import os
 import re
-from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path, PurePosixPath
-from tempfile import NamedTemporaryFile
 from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+from airflow_provider_segmind.api.local_files import MAX_UPLOAD_BYTES, without_query
 from airflow_provider_segmind.exceptions import SegmindInputError
 from airflow_provider_segmind.storage import reading
 from airflow_provider_segmind.storage.locations import (
     S3_SCHEMES,
     URL_SCHEMES,
     is_object_store,
+    is_too_long,
     local_path,
     public,
     scheme_of,
@@ -36,8 +35,9 @@ __all__ = ["ImageDelivery", "ImageSource", "deliver_image", "parse_image", "pres
 
 ImageDelivery = Literal["auto", "inline", "upload"]
 
-MAX_INLINE_BYTES = 25 << 20  # a third more as Base64, within one JSON body
-MAX_UPLOAD_BYTES = 100 << 20
+# The request history repeats a request's body, and 10 MiB of an answer are read: of a larger image, a third more as
+# Base64, nobody could find out whether it has been paid for.
+MAX_INLINE_BYTES = 7 << 20
 
 _ACCEPTED = (
     "give an http(s):// or s3:// URL, a local path (./name for a bare one), file://, the URI of another object "
@@ -102,8 +102,8 @@ def parse_image(image: object) -> ImageSource:
         raise SegmindInputError(f"image is {shown(text)}, neither a URL nor a path nor Base64: {_ACCEPTED}")
     path = local_path("image", text)
     if path.endswith("/"):
-        raise SegmindInputError(f"image is {path!r}, a folder: name a file in it")
-    return ImageSource("file", path, _stem(path), path, path)
+        raise SegmindInputError(f"image is {shown(path)}, a folder: name a file in it")
+    return ImageSource("file", public(path), _stem(without_query(path, "")), path, path)
 
 
 def deliver_image(
@@ -112,52 +112,36 @@ def deliver_image(
     delivery: ImageDelivery,
     aws_conn_id: str | None,
     valid_for: float,
-    upload: Callable[[bytes | Path], str],
+    upload: Callable[[bytes], str],
 ) -> str:
     """
     Return what goes into the request: a URL, or Base64 without a ``data:`` prefix.
 
     :param source: what :func:`parse_image` made
     :param delivery: ``"auto"``: a URL as it is, S3 as a presigned URL, the rest inline; ``"inline"``: the worker
-        reads it, up to 25 MiB; ``"upload"``: the worker hands it to ``upload``, up to 100 MiB
+        reads it, up to 7 MiB; ``"upload"``: the worker hands it to ``upload``, up to 100 MiB
     :param aws_conn_id: the AWS connection for ``s3://``; ``None`` is boto's default chain
     :param valid_for: seconds that a presigned URL lives, rounded up and at most 7 days
-    :param upload: takes bytes or a local file and returns the URL at which Segmind finds it
+    :param upload: takes bytes and returns the URL at which Segmind finds it
     :raises SegmindInputError: the image is missing, forbidden, empty, too large, or no JPEG, PNG or WEBP
     :raises SegmindStorageError: where it lies is down, slow or fails
     """
-    if delivery == "upload":
-        return _upload(source, aws_conn_id, upload)
+    if source.kind == "inline":
+        return upload(base64.b64decode(source.value)) if delivery == "upload" else source.value
     if delivery == "auto" and source.kind == "url":
         return source.value
     if delivery == "auto" and source.kind == "s3":
         return presign(source.value, aws_conn_id=aws_conn_id, valid_for=valid_for)
-    if source.kind == "inline":
-        return source.value
-    remedy = 'use image_delivery="upload", or put it in S3 (there it goes as a URL)'
+    limit, remedy = MAX_INLINE_BYTES, 'use image_delivery="upload", or put it in S3 (there it goes as a URL)'
+    if delivery == "upload":
+        limit, remedy = MAX_UPLOAD_BYTES, "make it smaller, or give its URL"
     with _open(source, aws_conn_id) as chunks:
-        return reading.to_base64(reading.verified(chunks, source.label, limit=MAX_INLINE_BYTES, remedy=remedy))
-
-
-def _upload(source: ImageSource, aws_conn_id: str | None, upload: Callable[[bytes | Path], str]) -> str:
-    if source.kind == "inline":
-        return upload(base64.b64decode(source.value))
-    with ExitStack() as files:
-        path = Path(source.value)
-        with _open(source, aws_conn_id) as chunks:
-            checked = reading.verified(
-                chunks, source.label, limit=MAX_UPLOAD_BYTES, remedy="make it smaller, or give its URL"
-            )
-            if source.kind == "file":
-                deque(checked, maxlen=0)
-            else:
-                first = next(checked)
-                copy = files.enter_context(NamedTemporaryFile(suffix=reading.image_extension(first)))
-                copy.writelines(chain([first], checked))
-                copy.flush()
-                path = Path(copy.name)
-        # Outside of what opened the source: the upload's own errors are not the source's.
-        return upload(path)
+        checked = reading.verified(chunks, source.label, limit=limit, remedy=remedy)
+        if delivery != "upload":
+            return reading.to_base64(checked)
+        data = b"".join(checked)  # whole: Segmind's storage takes it in one JSON body
+    # Outside of what opened the source: the upload's own errors are not the source's.
+    return upload(data)
 
 
 def _open(source: ImageSource, aws_conn_id: str | None) -> AbstractContextManager[Iterable[bytes]]:
@@ -201,13 +185,14 @@ def _inline(text: str) -> ImageSource:
     clean = "".join(text.split())
     if len(clean) // 4 * 3 > MAX_INLINE_BYTES:
         raise SegmindInputError(
-            f"image is Base64 of more than {MAX_INLINE_BYTES >> 20} MiB: give a path, a URL or an object in S3"
+            f"image is Base64 of more than {MAX_INLINE_BYTES >> 20} MiB: give its URL, put it in S3, or give a path "
+            'and image_delivery="upload"'
         )
     try:
         data = base64.b64decode(clean, validate=True)
     except (binascii.Error, ValueError) as error:
         raise SegmindInputError(
-            f"image is Base64 that does not decode ({error}), {len(clean)} characters: was it cut off?"
+            f"image is Base64 that does not decode ({error}), {len(clean)} characters: check that none were cut off"
         ) from error
     digest = hashlib.sha256(data).hexdigest()
     label = f"inline image, {len(data)} bytes, sha256 {digest[:16]}"
@@ -226,9 +211,7 @@ def _is_base64(text: str) -> bool:
 
 
 def _is_path(text: str) -> bool:
-    # 4096 and 255 bytes are Linux's limits for a path and for a name in it.
-    fits = len(text) < 4096 and all(len(os.fsencode(name)) < 256 for name in text.split("/"))
-    return fits and "\n" not in text and ("/" in text or text.startswith("~") or bool(Path(text).suffix))
+    return not is_too_long(text) and "\n" not in text and ("/" in text or text[0] == "~" or bool(Path(text).suffix))
 
 
 def _stem(name: str) -> str | None:

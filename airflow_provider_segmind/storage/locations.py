@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from airflow_provider_segmind.api.local_files import without_query
+from airflow_provider_segmind.api.redaction import clean
 from airflow_provider_segmind.exceptions import SegmindInputError
 
 S3_SCHEMES = frozenset({"s3", "s3a", "s3n"})
@@ -16,6 +18,7 @@ URL_SCHEMES = frozenset({"http", "https"})
 # Spared the look into Airflow's registry below, which loads every provider's metadata.
 _KNOWN_STORES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "hdfs", "memory", "oss", "sftp", "webhdfs"})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?")
+_USER = re.compile(r"^([A-Za-z][\w+.-]*:/*)[^/]*@")  # also where a slash was forgotten
 _SHOWN = 60
 
 
@@ -40,15 +43,22 @@ def text_of(parameter: str, value: object) -> str:
     :raises SegmindInputError: it is another type, empty, or what a template renders to when it finds nothing
     """
     # Airflow 3's ObjectStoragePath is no os.PathLike; its own text keeps the connection id.
-    if not isinstance(value, str | os.PathLike) and not hasattr(value, "protocol"):
-        raise SegmindInputError(f"{parameter} is a {type(value).__name__}: give a string or a path")
+    if value is not None and not isinstance(value, str | os.PathLike) and not hasattr(value, "protocol"):
+        raise SegmindInputError(
+            f"{parameter} is {clean(repr(value), limit=_SHOWN)}, a {type(value).__name__}: give a string or a path"
+        )
     # A local ObjectStoragePath's text is no URI: its "%" is not decoded.
     local = getattr(value, "protocol", None) in {"", "file", "local"}
     text = str(getattr(value, "path", value) if local else value).strip()
     if text in {"", "None"}:
         raise SegmindInputError(
-            f"{parameter} is {text!r}: if it is a template, it rendered to nothing; check the value behind it"
+            f"{parameter} is {value!r}: if it is a template, it rendered to nothing; if it is an upstream task's "
+            "XCom, that gave nothing; check the value behind it"
         )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SegmindInputError(f"{parameter} is {shown(text)}, which is no UTF-8: rename it") from error
     return text
 
 
@@ -78,7 +88,7 @@ def split_s3(parameter: str, uri: str) -> S3Location:
     authority, _, key = uri.partition("://")[2].partition("/")
     conn_id, _, bucket = authority.rpartition("@")
     if not bucket:
-        raise SegmindInputError(f"{parameter} is {uri!r}, which names no bucket: write s3://bucket/key")
+        raise SegmindInputError(f"{parameter} is {shown(uri)}, which names no bucket: write s3://bucket/key")
     return S3Location(bucket, key, conn_id or None)
 
 
@@ -93,13 +103,29 @@ def local_path(parameter: str, text: str) -> str:
         host, slash, rest = text[len("file://") :].partition("/")
         if host not in {"", "localhost"} or not slash:
             raise SegmindInputError(
-                f"{parameter} is {text!r}, whose host is {host!r}: write file:///folder/image.png, three slashes"
+                f"{parameter} is {shown(text)}, whose host is {host!r}: write file:///folder/image.png, three slashes"
             )
         path = "/" + unquote(rest)
     if "\0" in path:
         raise SegmindInputError(f"{parameter} is {shown(path)}, which holds a NUL: no path does")
-    folder = "/" if path.endswith("/") else ""  # pathlib drops it, and it tells a folder
-    return path if not path.startswith("~") else str(Path(path).expanduser()) + folder
+    if path.startswith("~"):
+        folder = "/" if path.endswith("/") else ""  # pathlib drops it, and it tells a folder
+        try:
+            path = str(Path(path).expanduser()) + folder
+        except RuntimeError as error:
+            raise SegmindInputError(
+                f"{parameter} is {shown(path)}, and this worker knows no such home: write the path in full"
+            ) from error
+    if is_too_long(path):
+        raise SegmindInputError(
+            f"{parameter} is {shown(path)}, {len(path)} characters: no path, nor a name in it, is that long"
+        )
+    return path
+
+
+def is_too_long(path: str) -> bool:
+    """Return whether Linux has no such path: 4096 and 255 bytes are its limits for a path and for a name in it."""
+    return len(os.fsencode(path)) >= 4096 or any(len(os.fsencode(name)) > 255 for name in path.split("/"))
 
 
 def is_object_store(scheme: str) -> bool:
@@ -117,15 +143,15 @@ def is_object_store(scheme: str) -> bool:
 
 
 def public(text: str) -> str:
-    """Return a URI without what may be secret: the user or connection, and for a URL the query and fragment."""
+    """Return a path or URI without what may be secret: the user or connection, the query, and a URL's fragment."""
     scheme, separator, rest = text.partition("://")
     if not separator:
-        return text
+        return without_query(text)
     if scheme.lower() in URL_SCHEMES:
         parts = urlsplit(text)
         rest = parts.netloc + parts.path
     authority, slash, path = rest.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+    return without_query(f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}")
 
 
 def shown(text: str) -> str:
@@ -134,4 +160,5 @@ def shown(text: str) -> str:
         text = public(text)
     except ValueError:  # no URL at all: what follows a "?" may be a signature all the same
         text = text.partition("?")[0].rpartition("@")[2]
+    text = _USER.sub(r"\1", text)
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import stat
 import time
 from binascii import b2a_base64
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO
 
-import httpx
-
-from airflow_provider_segmind.api.media import extension_of, sniff
+from airflow_provider_segmind.api.local_files import opened
+from airflow_provider_segmind.api.media import extension_of, is_html, sniff
+from airflow_provider_segmind.api.redaction import quiet_httpx
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
 from airflow_provider_segmind.storage.locations import split_s3
 from airflow_provider_segmind.storage.s3 import s3_errors, s3_hook
 
 CHUNK = 3 << 18  # 768 KiB; a multiple of 3, so that each encodes to Base64 by itself
-_HTTP_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
-_HTTP_SECONDS = 300.0  # for the whole body: the timeouts above never end a trickle
+_HTTP_SECONDS = 300.0  # for the whole body: httpx's timeouts never end a trickle
 
 _NOT_IMAGES = {
     b"GIF8": "a GIF",
@@ -92,10 +89,12 @@ def open_url(url: str, label: str) -> Iterator[Iterable[bytes]]:
     :raises SegmindInputError: the server refuses (4xx), or the URL is none
     :raises SegmindStorageError: it is down, slow or fails
     """
+    import httpx
+
+    quiet_httpx()
+    timeout, headers = httpx.Timeout(30.0, connect=5.0), {"Accept-Encoding": "identity"}
     try:
-        with httpx.stream(
-            "GET", url, follow_redirects=True, timeout=_HTTP_TIMEOUT, headers={"Accept-Encoding": "identity"}
-        ) as response:
+        with httpx.stream("GET", url, follow_redirects=True, timeout=timeout, headers=headers) as response:
             status = response.status_code
             if status >= 500 or status in {408, 429}:
                 raise SegmindStorageError(f"image: {label}: its server answered {status}: try again later")
@@ -106,7 +105,7 @@ def open_url(url: str, label: str) -> Iterator[Iterable[bytes]]:
             yield _before_deadline(response.iter_bytes(), label)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects, UnicodeError) as error:
         raise SegmindInputError(f"image: {label} cannot be fetched ({type(error).__name__}): check the URL") from error
-    except (httpx.HTTPError, OSError) as error:  # OSError: of a copy at this end
+    except (httpx.HTTPError, OSError) as error:
         raise SegmindStorageError(
             f"image: {label}: its server cannot be read ({type(error).__name__}): try again later"
         ) from error
@@ -129,28 +128,9 @@ def open_s3(uri: str, aws_conn_id: str | None) -> Iterator[Iterable[bytes]]:
 
 @contextmanager
 def open_file(path: str) -> Iterator[Iterable[bytes]]:
-    """
-    Open a local file.
-
-    :raises SegmindInputError: it is missing, unreadable, a folder or no regular file
-    :raises SegmindStorageError: the disk fails
-    """
-    try:
-        mode = Path(path).stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise SegmindInputError(f"image: {path} is a folder: name a file in it")
-        if not stat.S_ISREG(mode):
-            raise SegmindInputError(f"image: {path} is no regular file: name one")
-        with Path(path).open("rb") as file:
-            yield _chunks(file)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise SegmindInputError(
-            f"image: {path}: no such file on this worker: check the path, and that each worker sees that disk"
-        ) from error
-    except PermissionError as error:
-        raise SegmindInputError(f"image: {path} may not be read: let the worker's user read it") from error
-    except OSError as error:
-        raise SegmindStorageError(f"image: {path} cannot be read: {error.strerror or error}") from error
+    """Open a local file; for its errors see :func:`~airflow_provider_segmind.api.local_files.opened`."""
+    with opened(path, "image") as file:
+        yield _chunks(file)
 
 
 @contextmanager
@@ -221,10 +201,9 @@ def _looks_like(head: bytes) -> str:
             return name
     if head[4:8] == b"ftyp":
         return "HEIC, AVIF or a video"
-    start = head.lstrip()[:64].lower()
-    if start.startswith((b"<!doctype html", b"<html")):
+    if is_html(head):
         return "an HTML page"
-    if start.startswith((b"<svg", b"<?xml")):
+    if head.lstrip().lower().startswith((b"<svg", b"<?xml")):
         return "SVG or XML"
     printable = sum(byte >= 32 or byte in b"\t\r\n" for byte in head)
     return "text" if b"\0" not in head and printable == len(head) else f"unknown data ({head[:8].hex(' ')})"

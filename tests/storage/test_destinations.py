@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
-from airflow_provider_segmind.storage.destinations import parse_destination, store
+from airflow_provider_segmind.storage.destinations import (
+    check_destination,
+    parse_destination,
+    refuse_same_place,
+    store,
+)
+from airflow_provider_segmind.storage.images import parse_image
 from tests.s3_server import PNG, S3, aws_connection
 
 LARGE = 17 << 20  # three parts of boto's 8 MiB
@@ -83,14 +89,18 @@ def test_a_full_name_stays_as_it_is() -> None:
     [
         ("", "rendered to nothing"),
         ("None", "rendered to nothing"),
-        (None, "is a NoneType"),
-        (3, "is a int"),
+        (None, "is None: .*XCom, that gave nothing"),
+        (3, "is 3, a int: give a string or a path"),
         ("s3://bucket", "has no key"),
         ("s3:///key.png", "names no bucket"),
         ("s3:/bucket/key.png", "two slashes"),
         ("https://h.example/a.png", "cannot be written to"),
         ("ftp://h.example/a.png", "cannot be written to"),
         ("file://out/a.png", "three slashes"),
+        ("~nosuch/out.png", "knows no such home"),
+        ("x" * 5000, "5000 characters"),
+        (f"/out/{'é' * 150}.png", "nor a name in it"),
+        ("\ud800.png", "is no UTF-8"),
     ],
 )
 def test_a_bad_destination_is_refused_with_the_parameter_and_a_remedy(destination: object, words: str) -> None:
@@ -225,7 +235,7 @@ def test_a_local_file_is_replaced_by_another_not_written_over(tmp_path: Path) ->
 def test_a_local_write_that_breaks_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "a.png"
     target.write_bytes(b"old")
-    with pytest.raises(SegmindStorageError, match=f"destination: {target} cannot be written: Input/output error"):
+    with pytest.raises(SegmindStorageError, match=f"destination: '{target}' cannot be written: Input/output error"):
         put(str(target), file=BreaksAfter(bytes(LARGE), 4 << 20))
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
@@ -269,3 +279,77 @@ def test_a_store_that_publishes_on_close_never_publishes_a_part(bucket_store) ->
 def test_a_store_without_its_provider_says_what_to_install() -> None:
     with pytest.raises(SegmindInputError, match=r"destination: abfs://box/a.png: .*install its provider"):
         put("abfs://box/a.png")
+
+
+def check(destination: object) -> None:
+    check_destination(parse_destination(destination), aws_conn_id="aws_default")
+
+
+@pytest.mark.parametrize("destination", ["abfs://box/a.png", "sftp://box/out/"])
+def test_a_store_without_its_provider_is_found_out_beforehand(destination: str) -> None:
+    with pytest.raises(SegmindInputError, match=rf"destination: {destination}: .*install its provider"):
+        check(destination)
+
+
+def test_a_look_at_a_destination_writes_nothing(s3: S3, memory_store, tmp_path: Path) -> None:
+    for place in (f"s3://{s3.bucket}", "memory://results", f"{tmp_path}/new"):
+        check(f"{place}/a.png")
+        check(f"{place}/out/")
+    assert (s3.keys(), memory_store.find("/results"), list(tmp_path.iterdir())) == ([], [], [])
+
+
+@pytest.mark.parametrize("destination", ["in_the_way/a.png", "in_the_way/out/", "dangling/out/a.png"])
+def test_a_local_path_on_which_no_folder_can_be_made_is_found_out_beforehand(tmp_path: Path, destination: str) -> None:
+    (tmp_path / "in_the_way").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with pytest.raises(
+        SegmindInputError, match=rf"destination: {tmp_path}/{destination} cannot be written: {tmp_path}"
+    ):
+        check(tmp_path.as_posix() + "/" + destination)
+
+
+@pytest.mark.parametrize(
+    ("image", "destination"),
+    [
+        ("s3://b/in/cup.png", "s3://b/in/cup.png"),
+        ("s3://b/in/cup.png", "s3://b/in/"),
+        ("s3a://mine@b/in/cup.png", "s3n://other@b/in/"),
+        ("gs://b/cup.png", "gs://b/cup.png"),
+        ("gs://mine@b/cup.png", "gcs://b/"),
+        ("{}/cup.png", "{}/cup.png"),
+        ("{}/cup.png", "{}/"),
+        ("file://{}/cup.png", "{}/x/../"),
+        ("{}/link.png", "{}/cup.png"),
+        ("{}/cup.png", "{}/linked/"),
+    ],
+)
+def test_an_image_is_not_replaced_by_its_own_result(tmp_path: Path, image: str, destination: str) -> None:
+    (tmp_path / "link.png").symlink_to("cup.png")
+    (tmp_path / "linked").symlink_to(".")
+    source = parse_image(image.format(tmp_path))
+    uri = parse_destination(destination.format(tmp_path)).locate(stem=source.stem, extension=".png")
+    with pytest.raises(SegmindInputError, match=r"^destination: \S+cup.png is the image itself: name another"):
+        refuse_same_place(source, uri)
+
+
+@pytest.mark.parametrize(
+    ("image", "uri"),
+    [
+        ("s3://b/in/cup.jpg", "s3://b/in/cup.png"),
+        ("s3://b/in/cup.png", "s3://b/out/cup.png"),
+        ("s3://b/cup.png", "s3://c/cup.png"),
+        ("s3://b/cup.png", "gs://b/cup.png"),
+        ("gs://b/cup.png", "gs://c/cup.png"),
+        ("/b/cup.png", "/c/cup.png"),
+        ("https://h.example/cup.png", "/h.example/cup.png"),
+    ],
+)
+def test_a_result_elsewhere_is_no_such_case(image: str, uri: str) -> None:
+    refuse_same_place(parse_image(image), uri)
+
+
+@pytest.mark.parametrize("destination", ["https:/h/k?sig=hidden", "ftp://me:hidden@h/k", "s3:/me:hidden@h/k"])
+def test_an_error_shows_no_secret(destination: str) -> None:
+    with pytest.raises(SegmindInputError) as caught:
+        parse_destination(destination)
+    assert "hidden" not in str(caught.value)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_segmind.api.flow import MAX_JSON_BYTES
 from airflow_provider_segmind.exceptions import SegmindInputError
 from airflow_provider_segmind.storage.images import MAX_INLINE_BYTES, parse_image
 
@@ -36,6 +37,9 @@ def b64(data: bytes) -> str:
         ("  /data/padded.png\n", "file", "/data/padded.png", "padded"),
         (Path("/data/photo.jpg"), "file", "/data/photo.jpg", "photo"),
         ("gs://gcp@bucket/a/photo.jpg", "object", "gs://bucket/a/photo.jpg", "photo"),
+        ("h.example/k.png?X-Amz-Date=1&X-Amz-Signature=hid.den", "file", "h.example/k.png?...", "k"),
+        ("/data/what?.png", "file", "/data/what?.png", "what?"),
+        ("gs://bucket/k.png?X-Goog-Signature=hidden", "object", "gs://bucket/k.png?...", "k"),
     ],
 )
 def test_a_source_is_recognised_and_named(image: object, kind: str, label: str, stem: str | None) -> None:
@@ -119,9 +123,12 @@ def test_repr_shows_no_secret_and_no_base64(image: str) -> None:
         ("", "rendered to nothing"),
         ("  \n", "rendered to nothing"),
         ("None", "rendered to nothing"),
-        (None, "is a NoneType"),
-        (b"\x89PNG", "is a bytes"),
-        (["s3://b/k.png"], "is a list"),
+        (None, "is None: .*XCom, that gave nothing"),
+        (b"\x89PNG", r"is b'.x89PNG', a bytes"),
+        (["s3://b/k.png"], r"is \['s3://b/k.png'\], a list"),
+        ("~nosuch/x.png", "knows no such home"),
+        ("\ud800.png", "is no UTF-8"),
+        (Path("x" * 5000), "5000 characters"),
         ("ftp://h.example/a.png", "ftp:// is unknown"),
         ("s3://bucket", "names no object"),
         ("s3://bucket/", "names no object"),
@@ -158,15 +165,31 @@ def test_bad_input_is_refused_with_the_parameter_and_a_remedy(image: object, wor
         parse_image(image)
 
 
+def test_what_goes_inline_fits_into_the_historys_answer_as_base64() -> None:
+    assert MAX_INLINE_BYTES * 4 / 3 + (256 << 10) < MAX_JSON_BYTES
+
+
 def test_base64_beyond_the_limit_is_refused_before_it_is_decoded() -> None:
-    with pytest.raises(SegmindInputError, match="more than 25 MiB"):
+    with pytest.raises(SegmindInputError, match=r"more than 7 MiB.*S3.*upload"):
         parse_image("data:image/png;base64," + "A" * (MAX_INLINE_BYTES // 3 * 4 + 8))
 
 
 @pytest.mark.parametrize(
-    "image", ["ftp://me:hidden@h.example/a", "https://h.example:x/a?sig=hidden", "https://h ex/a?sig=hidden"]
+    "image",
+    [
+        "ftp://me:hidden@h.example/a",
+        "https://h.example:x/a?sig=hidden",
+        "https://h ex/a?sig=hidden",
+        "htps://h.example/a.png?sig=hidden",
+        "https:/h.example/a.png?sig=hidden",
+        "https:/me:hidden@h.example/a.png",
+        "s3:///a.png?X-Amz-Signature=hidden",
+        "file://h.example/a.png?sig=hidden",
+        "h.example/a.png?Signature=hidden/",
+        ["https://h.example/a.png?sig=hidden"],
+    ],
 )
-def test_an_error_shows_no_secret(image: str) -> None:
+def test_an_error_shows_no_secret(image: object) -> None:
     with pytest.raises(SegmindInputError) as caught:
         parse_image(image)
     assert "hidden" not in str(caught.value)
