@@ -41,7 +41,8 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "airflow_provider_segmind.hooks.segmind.SegmindHook",
                 "hook-name": "Segmind",
                 "connection-type": "segmind",
-                "ui-field-behaviour": FIELD_BEHAVIOUR,
+                # Written with hyphens here, and with underscores where the hook itself is asked.
+                "ui-field-behaviour": {name.replace("_", "-"): value for name, value in FIELD_BEHAVIOUR.items()},
                 "conn-fields": conn_fields(),
             }
         ],

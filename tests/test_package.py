@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,10 +13,12 @@ from pathlib import Path
 import airflow
 import jsonschema
 import pytest
+from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 
 import airflow_provider_segmind
 from airflow_provider_segmind.get_provider_info import get_provider_info
 from airflow_provider_segmind.hooks.segmind import SegmindHook
+from airflow_provider_segmind.hooks.settings import SegmindSettings
 
 PACKAGE = Path(airflow_provider_segmind.__file__).parent
 
@@ -24,6 +27,20 @@ def test_the_provider_info_is_valid_by_airflows_schema():
     schema = Path(airflow.__file__).parent / "provider_info.schema.json"
 
     jsonschema.validate(get_provider_info(), json.loads(schema.read_text()))
+
+
+def test_its_connection_type_is_valid_by_the_stricter_schema_of_providers():
+    schema = json.loads((Path(airflow.__file__).parent / "provider.yaml.schema.json").read_text())
+
+    jsonschema.validate(get_provider_info()["connection-types"], schema["properties"]["connection-types"])
+
+
+def test_the_connection_form_hides_what_is_not_used():
+    (form,) = [each for each in HookMetaService.hook_meta_data() if each.connection_type == "segmind"]
+
+    assert form.standard_fields.login.hidden
+    assert form.standard_fields.password.title == "API key"
+    assert SegmindHook.get_ui_field_behaviour()["hidden_fields"] == ["login"]
 
 
 def test_airflow_finds_the_provider_by_its_entry_point():
@@ -46,10 +63,10 @@ def test_every_module_that_the_provider_info_names_exists():
     assert info["connection-types"][0]["hook-class-name"] == f"{SegmindHook.__module__}.SegmindHook"
 
 
-def test_the_form_has_every_field_of_the_extra():
-    from airflow_provider_segmind.hooks.settings import _EXTRA
+def test_the_form_has_a_field_for_each_setting():
+    settings = {field.name for field in dataclasses.fields(SegmindSettings)} - {"api_key", "base_url"}
 
-    assert set(get_provider_info()["connection-types"][0]["conn-fields"]) == _EXTRA
+    assert set(get_provider_info()["connection-types"][0]["conn-fields"]) == settings
 
 
 def test_parsing_a_dag_loads_nothing_heavy():

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 MAX_TEXT = 400
-_KEY = re.compile(r"\bSG_[0-9A-Za-z]{8,}")
-_QUERY = re.compile(r"(https?://[^\s\"'<>?#]+)[?#][^\s\"'<>]*", re.IGNORECASE)
-_USERINFO = re.compile(r"(https?://)[^\s\"'<>/@]+@", re.IGNORECASE)
-_BLOB = re.compile(r"(?:data:[\w/+.;=-]*,)?[A-Za-z0-9+/_-]{120,}={0,2}")
+_KEY = re.compile(r"SG_[0-9A-Z]{8,}", re.IGNORECASE)
+_USERINFO = re.compile(r"(:(?:\\?/){2})[^\s\"'<>/]*@|(%3A%2F%2F)(?:[^\s\"'<>%]|%(?!2F|40))*%40", re.IGNORECASE)
+_QUERY = re.compile(r"(:(?:\\?/){2}[^\s\"'<>?#]+)(?:[?#][^\s\"'<>]*)?")  # always matches: none is scanned twice
+_SIGNATURE = re.compile(
+    r"((?:X-(?:Amz|Goog)-[\w-]{1,40}|Signature|sig|AWSAccessKeyId|token)(?:=|%3D|\\u003d))[^&\s\"'<>]+", re.IGNORECASE
+)
+"""A signature is known by its parameter's name, whatever is left of the URL around it."""
+_WRAP = r"(?:\s|\\[rn]){1,4}"
+_BLOB = re.compile(
+    # Lines of a run that was wrapped, the last of them shorter, or one long run: no prose has such words.
+    r"(?:data:[\w/+.;=-]*,)?(?<![\w+/-])(?:"
+    rf"[\w+/-]{{60,}}+(?:{_WRAP}[\w+/-]{{60,}}+)+(?:={{1,2}}|{_WRAP}(?:[\w+/-]{{20,}}={{0,2}}|[\w+/-]*={{1,2}}(?!\w)))?"
+    r"|[\w+/-]{120,}={0,2})",
+    re.ASCII,
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
@@ -23,8 +35,9 @@ def clean(text: object, secrets: tuple[str, ...] = (), *, limit: int = MAX_TEXT)
     for secret in secrets:
         if secret:
             said = said.replace(secret, "***")
-    said = _USERINFO.sub(r"\1", said)
+    said = _USERINFO.sub(r"\1\2", said)
     said = _QUERY.sub(r"\1", said)
+    said = _SIGNATURE.sub(r"\1***", said)
     said = _BLOB.sub("[data]", said)
     said = _KEY.sub("***", said)
     said = _CONTROL.sub(" ", said).strip()
@@ -37,3 +50,18 @@ def public_link(url: str | None) -> str | None:
         return None
     authority = url.partition("://")[2].partition("/")[0]
     return None if "?" in url or "#" in url or "@" in authority else url
+
+
+class _CleanAddresses(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):  # its URL objects are known by what they can do: no httpx in here
+            record.args = tuple(clean(arg) if hasattr(arg, "copy_with") else arg for arg in record.args)
+        return True
+
+
+_clean_addresses = _CleanAddresses()
+
+
+def quiet_httpx() -> None:
+    """Keep signed queries and user info out of the line that httpx logs for each request; once is enough."""
+    logging.getLogger("httpx").addFilter(_clean_addresses)

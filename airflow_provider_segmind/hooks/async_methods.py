@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 from airflow_provider_segmind.api import account, history, jobs, requests
-from airflow_provider_segmind.api.download import download
 from airflow_provider_segmind.api.flow import Flow
 from airflow_provider_segmind.api.inputs import DEFAULT_TIMEOUT, check_timeout
 from airflow_provider_segmind.api.service import Service
@@ -20,7 +19,7 @@ from airflow_provider_segmind.api.values import (
     SegmindStatus,
     SegmindSyncResult,
 )
-from airflow_provider_segmind.hooks.local_files import appearing, data_uri
+from airflow_provider_segmind.hooks import flows
 from airflow_provider_segmind.hooks.settings import SegmindSettings
 from airflow_provider_segmind.hooks.shared import driver_for, service_for
 
@@ -59,74 +58,63 @@ class AsyncMethods:
             return await sync_to_async(self.get_connection)(self.segmind_conn_id)
 
     async def arun_flow(self, start: Callable[[Service], Flow[T]]) -> T:
-        """Run a flow over this connection; ``start`` makes it, once the connection is known."""
+        """
+        Run a flow of :mod:`airflow_provider_segmind.api` over this connection.
+
+        :param start: makes the flow, once the connection is known
+        """
         settings = await self.asettings()
         async with driver_for(settings) as driver:
             return await driver.run(start(service_for(settings)))
 
     async def asubmit(self, model: str, payload: Mapping[str, Any]) -> SegmindJob:
-        """Submit a job."""
+        """Asynchronous twin of :meth:`submit`."""
         return await self.arun_flow(lambda service: requests.submit(service, model, payload))
 
     async def aget_status(self, request_id: str) -> SegmindStatus:
-        """Ask for a job's state."""
+        """Asynchronous twin of :meth:`get_status`."""
         return await self.arun_flow(lambda service: jobs.get_status(service, request_id))
 
     async def aget_result(self, request_id: str) -> SegmindResult:
-        """Ask for a job's result."""
+        """Asynchronous twin of :meth:`get_result`."""
         return await self.arun_flow(lambda service: jobs.get_result(service, request_id))
 
     async def await_for_job(self, request_id: str, *, timeout: float = DEFAULT_TIMEOUT) -> SegmindResult:  # noqa: ASYNC109 - of the job
-        """Wait for a job's end."""
+        """Asynchronous twin of :meth:`wait_for_job`."""
         seconds = check_timeout(timeout)
         return await self.arun_flow(lambda service: jobs.wait_for_job(service, request_id, timeout=seconds))
 
     async def arun(self, model: str, payload: Mapping[str, Any], *, timeout: float = DEFAULT_TIMEOUT) -> SegmindResult:  # noqa: ASYNC109
-        """Submit a job and wait for its end."""
+        """Asynchronous twin of :meth:`run`."""
         seconds = check_timeout(timeout)
         return await self.arun_flow(lambda service: jobs.run(service, model, payload, timeout=seconds))
 
     async def arun_sync(self, model: str, payload: Mapping[str, Any]) -> SegmindSyncResult:
-        """Run a job by the blocking v1 API."""
+        """Asynchronous twin of :meth:`run_sync`."""
         return await self.arun_flow(lambda service: account.run_sync(service, model, payload))
 
     async def awatch(self, job: SegmindJob, *, deadline: float, poll_interval: float | None = None) -> JobOutcome:
-        """Wait for a job's end and return how it ended."""
-        return await self.arun_flow(
-            lambda service: jobs.watch(
-                service,
-                job.request_id,
-                job.model,
-                submitted_at=job.submitted_at,
-                deadline=deadline,
-                poll_interval=poll_interval,
-            )
-        )
+        """Asynchronous twin of :meth:`watch`."""
+        return await self.arun_flow(lambda service: flows.watch(service, job, deadline, poll_interval))
 
     async def aget_credits(self) -> float:
-        """Return the account's balance in US dollars."""
+        """Asynchronous twin of :meth:`get_credits`."""
         return await self.arun_flow(account.get_credits)
 
     async def afind_request(self, model: str, payload: Mapping[str, Any], *, since: float) -> str | None:
-        """Look for the request of a submit whose outcome is unknown."""
-        wanted = history.fingerprint(payload)
-        record = await self.arun_flow(lambda service: history.find_request(service, model, wanted, since=since))
-        return record.request_id if record else None
+        """Asynchronous twin of :meth:`find_request`."""
+        return await self.arun_flow(lambda service: flows.find_request(service, model, payload, since))
 
     async def aget_record(self, request_id: str) -> SegmindRecord | None:
-        """Look a request up in the request history."""
+        """Asynchronous twin of :meth:`get_record`."""
         return await self.arun_flow(lambda service: history.get_record(service, request_id))
 
     async def aupload(self, path_or_bytes: str | os.PathLike[str] | bytes) -> str:
-        """Store a file at Segmind."""
-        uri = data_uri(path_or_bytes)
-        return await self.arun_flow(lambda service: account.upload(service, uri))
+        """Asynchronous twin of :meth:`upload`; the file is read on the event loop's thread."""
+        return await self.arun_flow(lambda service: flows.upload(service, path_or_bytes))
 
     async def adownload(
         self, result: SegmindResult, target: str | os.PathLike[str] | BinaryIO, *, image: bool = False
     ) -> SegmindFile:
-        """Fetch a result's first output. The file is written and checked on the event loop's thread."""
-        if not isinstance(target, str | os.PathLike):
-            return await self.arun_flow(lambda service: download(service, result, target, image=image))
-        with appearing(target) as file:
-            return await self.arun_flow(lambda service: download(service, result, file, image=image))
+        """Asynchronous twin of :meth:`download`; the file is written and checked on the event loop's thread."""
+        return await self.arun_flow(lambda service: flows.download(service, result, target, image))

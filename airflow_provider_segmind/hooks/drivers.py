@@ -1,141 +1,53 @@
 """
 The two drivers: a flow's requests over httpx, its pauses on a clock; synchronous and asynchronous.
 
-Everything that differs between the two worlds is in this file, and only that. The API client adds the key by itself,
-and only for the connection's own origins; the client for result files has none.
+Everything that differs between the two worlds is in this file, and only that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import ssl
+import socket
+import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from functools import cache
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import httpx
 
-from airflow_provider_segmind import __version__
-from airflow_provider_segmind.api.flow import Answer, Flow, Pause, Send, TransportFailure
+from airflow_provider_segmind.api.flow import Answer, Flow, Pause, Send, Step, TransportFailure
+from airflow_provider_segmind.hooks.exchange import (
+    FAILURES,
+    MAX_CONNECTIONS,
+    Body,
+    Driver,
+    client_options,
+    key_to_own_origins,
+)
 from airflow_provider_segmind.hooks.settings import SegmindSettings
 
 T = TypeVar("T")
 
-MAX_CONNECTIONS = 8
-"""Requests of one client at a time. More wait in our own queue: httpx's pool takes time quadratic in its waiters."""
+SLOT_SECONDS = 30.0
+"""So long a request waits for one of the connections: behind a server that swallows all, a thousand would for hours."""
 
-_NEVER_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.InvalidURL,
-    httpx.LocalProtocolError,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-)
-"""Failures that prove that no server got the request. Any other may have come after it was accepted."""
-
-_FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError, ssl.SSLError, TimeoutError)
+LARGE_ANSWER = 256 * 1024
+"""The event loop does not wait while a flow reads a body larger than this: 10 MB of JSON can take seconds."""
 
 
-class _WithoutQueries(logging.Filter):
-    """Keeps signed queries out of the line that httpx logs for each request."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(arg.copy_with(query=None) if isinstance(arg, httpx.URL) else arg for arg in record.args)
-        return True
-
-
-logging.getLogger("httpx").addFilter(_WithoutQueries())
-
-
-@cache
-def _tls(verify: bool | str) -> ssl.SSLContext:
-    """Build a TLS context once: it costs 20 ms, more than anything else about a client."""
-    if isinstance(verify, str):
-        return ssl.create_default_context(cafile=verify)
-    return httpx.create_ssl_context(verify=verify)
-
-
-def _key_to_own_origins(settings: SegmindSettings) -> Callable[[httpx.Request], None]:
-    """
-    Return the hook by which a request gets its key: at the last moment, by where it really goes.
-
-    It runs for each hop of a redirect too, should somebody follow one with this client.
-    """
-    origins = settings.key_origins
-
-    def attach(request: httpx.Request) -> None:
-        url = request.url
-        request.headers.pop("x-api-key", None)
-        if (url.scheme, url.host.lower(), url.port or (443 if url.scheme == "https" else 80)) in origins:
-            request.headers["x-api-key"] = settings.api_key
-
-    return attach
-
-
-def _options(settings: SegmindSettings) -> dict[str, Any]:
-    return {
-        "verify": _tls(settings.verify),
-        "timeout": httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
-        "headers": {"User-Agent": f"airflow-provider-segmind/{__version__}", "Accept-Encoding": "identity"},
-        "limits": httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=30.0),
-        "follow_redirects": False,
-    }
-
-
-def _request(client: httpx.Client | httpx.AsyncClient, step: Send) -> httpx.Request:
-    return client.build_request(step.method, step.url, params=step.params, json=step.json)
-
-
-def _failure(error: Exception) -> TransportFailure:
-    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return TransportFailure(said, sent=not isinstance(error, _NEVER_SENT))
-
-
-class _Body:
-    """Takes an answer's body, in memory up to a size and a time, or into the step's receiver."""
-
-    def __init__(self, step: Send, response: httpx.Response) -> None:
-        self._headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
-        self._status = response.status_code
-        self._into = step.into if 200 <= self._status < 300 else None
-        self._limit = step.max_bytes
-        self._until = time.monotonic() + step.max_seconds
-        self._buffer = bytearray()
-        self.cut: str | None = None
-        if self._into is not None:
-            self._into.begin(self._headers)
-
-    def take(self, chunk: bytes) -> bool:
-        """Take a piece; ``False``: no more is wanted."""
-        if self._into is not None:
-            self._into.write(chunk)
-        else:
-            self._buffer += chunk[: self._limit - len(self._buffer) + 1]
-            if len(self._buffer) > self._limit:
-                self.cut = f"larger than {self._limit} bytes"
-        if time.monotonic() > self._until:
-            self.cut = "it took too long to come"
-        return self.cut is None
-
-    def answer(self) -> Answer:
-        return Answer(self._status, self._headers, bytes(self._buffer[: self._limit]), self.cut)
-
-
-class SyncDriver:
+class SyncDriver(Driver[httpx.Client]):
     """Runs flows in a worker: one client, one thread."""
 
     def __init__(self, settings: SegmindSettings, sleep: Callable[[float], None] = time.sleep) -> None:
-        options = _options(settings)
-        self.client = httpx.Client(
-            base_url=settings.base_url, event_hooks={"request": [_key_to_own_origins(settings)]}, **options
-        )
-        self._files = httpx.Client(**options)
+        options = client_options(settings)
+        attach = {"request": [key_to_own_origins(settings)]}
+        api = httpx.Client(base_url=settings.base_url, event_hooks=attach, **options)
+        super().__init__(settings, api, httpx.Client(**options))
         self._sleep = sleep
+        self._sockets: WeakSet[socket.socket] = WeakSet()
 
     def close(self) -> None:
         """Close the connections."""
@@ -164,35 +76,84 @@ class SyncDriver:
             flow.close()
 
     def _send(self, step: Send) -> Answer:
-        client = self.client if step.with_key else self._files
+        client, request, seconds = self.request(step)
+        request.extensions["trace"] = self._note_socket
         try:
-            response = client.send(_request(client, step), stream=True)
-            try:
-                body = _Body(step, response)
-                for chunk in response.iter_bytes():
-                    if not body.take(chunk):
-                        break
-            finally:
-                response.close()
-        except _FAILURES as error:
-            raise _failure(error) from error
+            with self._at_most(seconds):
+                response = client.send(request, stream=True)
+                try:
+                    body = Body(step, response)
+                    for chunk in response.iter_bytes():
+                        if not body.take(chunk):
+                            break
+                finally:
+                    response.close()
+        except FAILURES as error:
+            raise self.failure(error) from None
         return body.answer()
 
+    def _note_socket(self, event: str, info: Mapping[str, Any]) -> None:
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._sockets.add(info["return_value"].get_extra_info("socket"))
 
-class AsyncDriver:
+    @contextmanager
+    def _at_most(self, seconds: float) -> Iterator[None]:
+        """
+        End an exchange that takes too long in all, as httpx's timeouts between two pieces never end a trickle.
+
+        Nothing but its sockets can wake a blocked thread. They outlive an exchange in the client's pool, so all of
+        them are shut; but for this exchange they are idle.
+        """
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            for each in list(self._sockets):
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except FAILURES:
+            if not late.is_set():
+                raise
+        finally:
+            timer.cancel()
+            timer.join()  # it may just be at it: the next exchange's sockets are none of its business
+        if late.is_set():  # also where the end of a shut connection has passed for that of a body
+            raise TimeoutError(f"no whole answer within {seconds:g} s")
+
+
+@dataclass(frozen=True, slots=True)
+class _Return:
+    """What a flow returned: a future cannot carry a ``StopIteration`` out of a thread."""
+
+    value: Any
+
+
+def _resume(flow: Flow[Any], answer: Answer) -> Step | _Return:
+    try:
+        return flow.send(answer)
+    except StopIteration as stop:
+        return _Return(stop.value)
+
+
+class AsyncDriver(Driver[httpx.AsyncClient]):
     """Runs flows on an event loop: one client for all jobs of a connection there."""
 
     def __init__(self, settings: SegmindSettings, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        options = _options(settings)
-        attach = _key_to_own_origins(settings)
+        options = client_options(settings)
+        attach = key_to_own_origins(settings)
 
         async def attach_key(request: httpx.Request) -> None:
             attach(request)
 
-        self.client = httpx.AsyncClient(base_url=settings.base_url, event_hooks={"request": [attach_key]}, **options)
-        self._files = httpx.AsyncClient(**options)
+        api = httpx.AsyncClient(base_url=settings.base_url, event_hooks={"request": [attach_key]}, **options)
+        super().__init__(settings, api, httpx.AsyncClient(**options))
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
-        self._grace = settings.connect_timeout + settings.read_timeout
         self._sleep = sleep
 
     async def close(self) -> None:
@@ -202,9 +163,10 @@ class AsyncDriver:
 
     async def run(self, flow: Flow[T]) -> T:
         """Run a flow to its end and return its value."""
+        step: Step | _Return
         try:
             step = next(flow)
-            while True:
+            while not isinstance(step, _Return):
                 if isinstance(step, Pause):
                     await self._sleep(step.seconds)
                     step = flow.send(None)
@@ -214,26 +176,38 @@ class AsyncDriver:
                 except TransportFailure as failure:
                     step = flow.throw(failure)
                 else:
-                    step = flow.send(answer)
+                    if len(answer.body) <= LARGE_ANSWER:
+                        step = flow.send(answer)
+                    else:
+                        step = await asyncio.to_thread(_resume, flow, answer)
         except StopIteration as stop:
-            value: T = stop.value
-            return value
+            step = _Return(stop.value)
         finally:
-            flow.close()
+            with suppress(ValueError):  # cancelled while a thread runs it: it ends once nobody holds it any more
+                flow.close()
+        value: T = step.value
+        return value
 
     async def _send(self, step: Send) -> Answer:
-        client = self.client if step.with_key else self._files
+        client, request, seconds = self.request(step)
+        try:
+            async with asyncio.timeout(SLOT_SECONDS):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise TransportFailure(f"no free connection within {SLOT_SECONDS:g} s", sent=False) from None
         try:
             # Besides httpx's timeouts between two pieces, one for it all: a server that trickles gets no slot for ever.
-            async with self._slots, asyncio.timeout(step.max_seconds + self._grace):
-                response = await client.send(_request(client, step), stream=True)
+            async with asyncio.timeout(seconds):
+                response = await client.send(request, stream=True)
                 try:
-                    body = _Body(step, response)
+                    body = Body(step, response)
                     async for chunk in response.aiter_bytes():
                         if not body.take(chunk):
                             break
                 finally:
                     await response.aclose()
-        except _FAILURES as error:
-            raise _failure(error) from error
+        except FAILURES as error:
+            raise self.failure(error) from None
+        finally:
+            self._slots.release()
         return body.answer()

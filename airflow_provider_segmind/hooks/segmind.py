@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_segmind.api import account, history, jobs, requests
-from airflow_provider_segmind.api.download import download as download_flow
 from airflow_provider_segmind.api.flow import Flow
 from airflow_provider_segmind.api.inputs import DEFAULT_TIMEOUT, check_timeout
+from airflow_provider_segmind.api.redaction import clean
 from airflow_provider_segmind.api.service import Service
 from airflow_provider_segmind.api.values import (
     JobOutcome,
@@ -23,10 +23,10 @@ from airflow_provider_segmind.api.values import (
     SegmindStatus,
     SegmindSyncResult,
 )
-from airflow_provider_segmind.exceptions import SegmindError, SegmindRequestError
+from airflow_provider_segmind.exceptions import SegmindError
+from airflow_provider_segmind.hooks import flows
 from airflow_provider_segmind.hooks.async_methods import AsyncMethods
 from airflow_provider_segmind.hooks.drivers import SyncDriver
-from airflow_provider_segmind.hooks.local_files import appearing, data_uri
 from airflow_provider_segmind.hooks.settings import SegmindSettings
 from airflow_provider_segmind.hooks.shared import service_for
 
@@ -42,7 +42,11 @@ class SegmindHook(AsyncMethods, BaseHook):
 
     The connection's password is the API key; it goes to the connection's own hosts and nowhere else. Each method has
     an asynchronous twin with the prefix ``a`` (``asubmit``, ``aget_status``, ...), for triggers. All methods raise
-    the exceptions of :mod:`airflow_provider_segmind.exceptions`, and only those.
+    the exceptions of :mod:`airflow_provider_segmind.exceptions`, and only those, but for a connection that is not
+    there: Airflow's own ``AirflowNotFoundException`` stays, for a secrets backend that is down looks the same, and a
+    retry may help. Any of them can raise :class:`SegmindInputError` (an unusable connection or argument; nothing was
+    sent), :class:`SegmindAuthError` (the key was refused), :class:`SegmindRateLimitError` and
+    :class:`SegmindServiceError` (Segmind or the way to it is down).
 
     :param segmind_conn_id: the connection's id
     """
@@ -80,6 +84,7 @@ class SegmindHook(AsyncMethods, BaseHook):
         The connection, checked; read once.
 
         :raises SegmindInputError: the connection is unusable
+        :raises AirflowNotFoundException: it is not there
         """
         if self._settings is None:
             self._settings = SegmindSettings.from_connection(self.get_connection(self.segmind_conn_id))
@@ -111,19 +116,28 @@ class SegmindHook(AsyncMethods, BaseHook):
         return self._driver
 
     def run_flow(self, flow: Flow[T]) -> T:
-        """Run a flow of :mod:`airflow_provider_segmind.api` over this connection."""
+        """
+        Run a flow of :mod:`airflow_provider_segmind.api` over this connection.
+
+        :param flow: made with :attr:`service`
+        """
         return self._sync_driver().run(flow)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask for the account's credits: runs no model, costs nothing."""
+        """
+        Ask for the account's credits: runs no model, costs nothing.
+
+        :return: whether the key is good, and what to tell; never raises
+        """
         try:
             return True, f"Connected to Segmind: {self.get_credits():g} USD of credits."
-        except SegmindRequestError as refused:
-            if refused.status_code == 404 and "credits found" in str(refused).lower():
+        except Exception as error:  # noqa: BLE001 - told to the one who asks, whatever it is
+            said = str(error)
+            if getattr(error, "status_code", None) == 404 and "credits found" in said.lower():
                 return True, "Connected to Segmind: the key is good, the account has no balance record."
-            return False, str(refused)
-        except SegmindError as error:
-            return False, str(error)
+            return False, clean(
+                said if isinstance(error, SegmindError) else f"{type(error).__name__}: {said}", limit=999
+            )
 
     # ------------------------------------------------------------------ jobs
 
@@ -140,13 +154,19 @@ class SegmindHook(AsyncMethods, BaseHook):
         return self.run_flow(requests.submit(self.service, model, payload))
 
     def get_status(self, request_id: str) -> SegmindStatus:
-        """Ask for a job's state. A FAILED job is a state here, not an exception."""
+        """
+        Ask for a job's state. A FAILED job is a state here, not an exception.
+
+        :param request_id: what :meth:`submit` returned
+        :raises SegmindJobExpiredError: Segmind keeps a job's record for one hour
+        """
         return self.run_flow(jobs.get_status(self.service, request_id))
 
     def get_result(self, request_id: str) -> SegmindResult:
         """
         Ask for a job's result; it has no outputs while the job still runs.
 
+        :param request_id: what :meth:`submit` returned
         :raises SegmindJobFailedError: the job FAILED
         :raises SegmindJobExpiredError: Segmind keeps a result's record for one hour
         """
@@ -156,21 +176,33 @@ class SegmindHook(AsyncMethods, BaseHook):
         """
         Wait for a job's end; a last look precedes a timeout.
 
-        :param timeout: seconds from now
+        :param request_id: what :meth:`submit` returned
+        :param timeout: seconds from now, at most a week; 600 by default
         :raises SegmindJobTimeoutError: it still runs; its id is in the exception
         :raises SegmindJobFailedError: it failed; the service's words are in ``detail``
+        :raises SegmindJobExpiredError: Segmind keeps a job's record for one hour
         """
         return self.run_flow(jobs.wait_for_job(self.service, request_id, timeout=check_timeout(timeout)))
 
     def run(self, model: str, payload: Mapping[str, Any], *, timeout: float = DEFAULT_TIMEOUT) -> SegmindResult:
-        """Submit a job and wait for its end: :meth:`submit`, then :meth:`wait_for_job`."""
+        """
+        Submit a job and wait for its end: :meth:`submit`, then :meth:`wait_for_job`.
+
+        :param model: the model's slug
+        :param payload: its parameters
+        :param timeout: seconds from the submit, at most a week; 600 by default
+        :raises SegmindError: what either of them raises
+        """
         return self.run_flow(jobs.run(self.service, model, payload, timeout=check_timeout(timeout)))
 
     def run_sync(self, model: str, payload: Mapping[str, Any]) -> SegmindSyncResult:
         """
         Run a job by the blocking v1 API, which answers with the file itself; good for jobs under a minute.
 
+        :param model: the model's slug
+        :param payload: its parameters
         :raises SegmindSubmitUnknownError: no whole answer came; the call may be billed, and its result is lost
+        :raises SegmindRequestError: refused
         """
         return self.run_flow(account.run_sync(self.service, model, payload))
 
@@ -178,49 +210,53 @@ class SegmindHook(AsyncMethods, BaseHook):
         """
         Wait for a job's end in this process and return how it ended, as the trigger's event would say.
 
-        :param deadline: epoch seconds
-        :param poll_interval: seconds, ``None`` for the adaptive schedule
+        :param job: what :meth:`submit` returned
+        :param deadline: epoch seconds, at most eight days ahead
+        :param poll_interval: seconds between two looks, ``None`` (the default) for the adaptive schedule
+        :raises SegmindInputError: one of them is unusable; anything else is an outcome
         """
-        return self.run_flow(
-            jobs.watch(
-                self.service,
-                job.request_id,
-                job.model,
-                submitted_at=job.submitted_at,
-                deadline=deadline,
-                poll_interval=poll_interval,
-            )
-        )
+        return self.run_flow(flows.watch(self.service, job, deadline, poll_interval))
 
     # ------------------------------------------------------------------ the account
 
     def get_credits(self) -> float:
-        """Return the account's balance in US dollars."""
+        """
+        Return the account's balance in US dollars.
+
+        :raises SegmindRequestError: refused; with status 404 the account has no balance record
+        """
         return self.run_flow(account.get_credits(self.service))
 
     def find_request(self, model: str, payload: Mapping[str, Any], *, since: float) -> str | None:
         """
         Look for the request of a submit whose outcome is unknown; takes up to a minute after ``since``.
 
+        :param model: the model's slug
+        :param payload: the parameters as they were submitted
         :param since: epoch seconds of the submit
         :return: the newest matching request's id, ``None`` where there surely is none
         :raises SegmindSubmitUnknownError: the history cannot tell
         """
-        wanted = history.fingerprint(payload)
-        record = self.run_flow(history.find_request(self.service, model, wanted, since=since))
-        return record.request_id if record else None
+        return self.run_flow(flows.find_request(self.service, model, payload, since))
 
     def get_record(self, request_id: str) -> SegmindRecord | None:
-        """Look a request of any age up in the request history; ``None`` where it is not there."""
+        """
+        Look a request of any age up in the request history.
+
+        :param request_id: what :meth:`submit` returned
+        :return: ``None`` where the history does not have it
+        :raises SegmindServiceError: the history cannot be read
+        """
         return self.run_flow(history.get_record(self.service, request_id))
 
     def upload(self, path_or_bytes: str | os.PathLike[str] | bytes) -> str:
         """
         Store a file at Segmind and return its address. It is public by its link and cannot be deleted there.
 
+        :param path_or_bytes: a local file's path, or a file's content
         :raises SegmindInputError: there is no such file, or it is no known media type
         """
-        return self.run_flow(account.upload(self.service, data_uri(path_or_bytes)))
+        return self.run_flow(flows.upload(self.service, path_or_bytes))
 
     def download(
         self, result: SegmindResult, target: str | os.PathLike[str] | BinaryIO, *, image: bool = False
@@ -228,11 +264,9 @@ class SegmindHook(AsyncMethods, BaseHook):
         """
         Fetch a result's first output, checked; at a path it appears whole or not at all.
 
+        :param result: what :meth:`get_result`, :meth:`wait_for_job` or :meth:`run` returned
         :param target: a local path, or a seekable binary file object, which is overwritten from its start
-        :param image: insist on an image whatever media type was declared
+        :param image: insist on an image whatever media type was declared; not by default
         :raises SegmindOutputError: missing, truncated, too large, of the wrong kind, or on a host not trusted
         """
-        if not isinstance(target, str | os.PathLike):
-            return self.run_flow(download_flow(self.service, result, target, image=image))
-        with appearing(target) as file:
-            return self.run_flow(download_flow(self.service, result, file, image=image))
+        return self.run_flow(flows.download(self.service, result, target, image))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,20 +15,17 @@ from airflow_provider_segmind.hooks.drivers import AsyncDriver
 from airflow_provider_segmind.hooks.settings import SegmindSettings
 
 _lock = threading.Lock()
-_services: dict[str, Service] = {}
-_drivers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, tuple[AsyncDriver, int]]] = WeakKeyDictionary()
-
-
-def _identity(settings: SegmindSettings) -> str:
-    """Name a connection by all that it says; a digest, so that no key lies about as a dictionary's key."""
-    return hashlib.sha256(repr((settings.api_key, settings)).encode()).hexdigest()
+_services: dict[SegmindSettings, Service] = {}
+_drivers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[SegmindSettings, tuple[AsyncDriver, int]]] = (
+    WeakKeyDictionary()
+)
 
 
 def service_for(settings: SegmindSettings) -> Service:
     """Return the connection's service, the same for the same settings in all of this process."""
     with _lock:
         return _services.setdefault(
-            _identity(settings),
+            settings,
             Service(
                 base_url=settings.base_url,
                 history_url=settings.history_url,
@@ -47,14 +43,13 @@ def service_for(settings: SegmindSettings) -> Service:
 async def driver_for(settings: SegmindSettings) -> AsyncIterator[AsyncDriver]:
     """Lend the running loop's driver for a connection: made for the first who asks, closed by the last who leaves."""
     drivers = _drivers.setdefault(asyncio.get_running_loop(), {})
-    identity = _identity(settings)
-    driver, users = drivers.get(identity) or (AsyncDriver(settings), 0)
-    drivers[identity] = (driver, users + 1)
+    driver, users = drivers.get(settings) or (AsyncDriver(settings), 0)
+    drivers[settings] = (driver, users + 1)
     try:
         yield driver
     finally:
-        driver, users = drivers.pop(identity)
+        driver, users = drivers.pop(settings)
         if users > 1:
-            drivers[identity] = (driver, users - 1)
+            drivers[settings] = (driver, users - 1)
         else:
             await driver.close()

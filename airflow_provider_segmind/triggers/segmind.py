@@ -13,6 +13,7 @@ from airflow_provider_segmind.api.redaction import clean
 from airflow_provider_segmind.api.requests import turn
 from airflow_provider_segmind.api.values import JobOutcome, OutcomeStatus, SegmindJob
 from airflow_provider_segmind.exceptions import SegmindError
+from airflow_provider_segmind.hooks.flows import check_moment, check_wait
 from airflow_provider_segmind.hooks.segmind import SegmindHook
 
 EARLIEST_EVENT = 7.0
@@ -41,8 +42,9 @@ class SegmindJobTrigger(BaseTrigger):
     :param model: the model's slug; its typical latency shapes the poll schedule
     :param segmind_conn_id: the connection's id
     :param submitted_at: epoch seconds of the submit
-    :param deadline: epoch seconds at which the wait ends, after a last look
+    :param deadline: epoch seconds at which the wait ends, after a last look; at most eight days ahead
     :param poll_interval: seconds between two looks, ``None`` for the adaptive schedule
+    :raises SegmindInputError: one of them is unusable
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class SegmindJobTrigger(BaseTrigger):
         poll_interval: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        check_wait(SegmindJob(request_id, model, submitted_at), deadline, poll_interval)
         self.request_id = request_id
         self.model = model
         self.segmind_conn_id = segmind_conn_id
@@ -79,6 +82,12 @@ class SegmindJobTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, then fire the event."""
         started = time.time()
+        event = await self._event()
+        await _not_too_early(started)
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _event(self) -> dict[str, Any]:
+        """Wait for the event alone: the outcome's result, megabytes where it is inline, is not kept past here."""
         job = SegmindJob(self.request_id, self.model, self.submitted_at)
         try:
             hook = SegmindHook(self.segmind_conn_id)
@@ -88,8 +97,7 @@ class SegmindJobTrigger(BaseTrigger):
             if not isinstance(error, SegmindError):
                 self.log.exception("Waiting for request %s has failed.", self.request_id)
             outcome = JobOutcome(self.request_id, OutcomeStatus.ERROR, clean(f"{type(error).__name__}: {error}"))
-        await _not_too_early(started)
-        yield TriggerEvent(outcome.as_event())  # type: ignore[no-untyped-call]
+        return outcome.as_event()
 
 
 class SegmindPauseTrigger(BaseTrigger):
@@ -101,6 +109,7 @@ class SegmindPauseTrigger(BaseTrigger):
     :param segmind_conn_id: take a turn at this connection's limiter besides, so that those who waited for the same
         moment leave one after another; the triggerer is where they all are
     :param deadline: epoch seconds at which the event fires even if the turn has not come
+    :raises SegmindInputError: a moment that is none, or is more than eight days ahead
     """
 
     def __init__(
@@ -111,6 +120,9 @@ class SegmindPauseTrigger(BaseTrigger):
         deadline: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        check_moment(moment, "moment")
+        if deadline is not None:
+            check_moment(deadline, "deadline")
         self.moment = moment
         self.event = event
         self.segmind_conn_id = segmind_conn_id
@@ -136,8 +148,8 @@ class SegmindPauseTrigger(BaseTrigger):
                 await self._wait()
         except TimeoutError:
             pass
-        except SegmindError as error:
-            self.log.warning("Took no turn at the limiter: %s", error)  # the worker meets the error itself
+        except Exception as error:  # noqa: BLE001 - a connection that is not there among them: the worker meets it itself
+            self.log.warning("Took no turn at the limiter: %s", clean(f"{type(error).__name__}: {error}"))
         await _not_too_early(started)
         yield TriggerEvent(self.event)  # type: ignore[no-untyped-call]
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import certifi
 import pytest
 
 from airflow_provider_segmind.exceptions import SegmindInputError
@@ -33,6 +35,8 @@ def settings_of(monkeypatch):
         ({"host": "http://127.0.0.1:8765"}, "http://127.0.0.1:8765"),
         ({"host": "https://proxy.example.com:443"}, "https://proxy.example.com"),
         ({"host": "http://[::1]:8765"}, "http://[::1]:8765"),
+        ({"host": "proxy.example.com", "schema": "v1"}, "https://proxy.example.com"),
+        ({"host": "proxy.example.com", "schema": "http/v2", "port": 8080}, "http://proxy.example.com:8080"),
     ],
 )
 def test_the_host_gives_the_base_url(settings_of, fields, base_url):
@@ -96,6 +100,13 @@ def test_json_and_uri_say_the_same(settings_of):
         ({"host": "https://api.segmind.com?x=1"}, "no plain"),
         ({"host": "api.example.com", "schema": "ftp"}, "ftp"),
         ({"host": "https://api.example.com:99999"}, "host="),
+        ({"host": "https://:pw@api.segmind.com"}, "no plain"),
+        ({"host": "https://@api.segmind.com"}, "no plain"),
+        ({"host": "https://api.seg\nmind.com"}, "host="),
+        ({"host": "https://api.example.com:0"}, "host="),
+        ({"host": "api.example.com", "port": 99999}, "port=99999"),
+        ({"host": "api.example.com", "schema": KEY}, "schema="),
+        ({"host": "https://api.example.com", "schema": "foreign/path"}, "foreign/path"),
         ({"port": 8080}, "without a host"),
         ({"extra": {"requests_per_minute": 0}}, "requests_per_minute=0"),
         ({"extra": {"requests_per_minute": "many"}}, "requests_per_minute"),
@@ -105,10 +116,24 @@ def test_json_and_uri_say_the_same(settings_of):
         ({"extra": {"max_result_mb": 0}}, "max_result_mb=0"),
         ({"extra": {"history_url": "api.example.com"}}, "history_url"),
         ({"extra": {"storage_url": "ftp://x/y"}}, "storage_url"),
+        ({"extra": {"history_url": "http://api.spotprod.segmind.com/h"}}, "history_url"),
+        ({"extra": {"storage_url": "http://storage.example.com/s"}}, "unencrypted"),
+        ({"host": "http://localhost", "extra": {"history_url": "http://api.segmind.com/h"}}, "unencrypted"),
+        ({"extra": {"storage_url": "https://:pw@storage.example.com/s"}}, "storage_url"),
+        ({"extra": {"history_url": "https://api.exam\tple.com/h"}}, "history_url"),
+        ({"extra": {"history_url": "https://api.example.com/h g"}}, "history_url"),
+        ({"extra": {"requests_per_minute": 50.5}}, "requests_per_minute=50.5"),
+        ({"extra": {"output_hosts": 5}}, "output_hosts=5"),
+        ({"extra": {"output_hosts": True}}, "output_hosts=True"),
+        ({"extra": {"output_hosts": 1.5}}, "output_hosts=1.5"),
         ({"extra": {"output_hosts": "https://cdn.example.com/"}}, "output_hosts"),
         ({"extra": {"output_hosts": [1]}}, "output_hosts"),
         ({"extra": {"output_hosts": ["*"]}}, "output_hosts"),
-        ({"extra": {"verify": "maybe"}}, "verify"),
+        ({"extra": {"verify": "maybe"}}, "true, false, or the path"),
+        ({"extra": {"verify": "/no/such/bundle.pem"}}, "verify='/no/such/bundle.pem'"),
+        ({"extra": {"verify": "/tmp"}}, "verify='/tmp'"),
+        ({"extra": {"verify": __file__}}, "true, false, or the path"),
+        ({"extra": {"verify": "~nobody-is-called-so/ca.pem"}}, "verify="),
         ({"extra": {"request_per_minute": 5}}, "request_per_minute"),
         ({"extra": "[1]"}, "extra"),
     ],
@@ -119,6 +144,31 @@ def test_what_is_unusable_is_named_with_connection_value_and_remedy(settings_of,
 
     assert said in str(wrong.value)
     assert KEY not in str(wrong.value)
+
+
+def test_the_path_of_a_uri_connection_may_be_the_version(settings_of):
+    assert settings_of(f"segmind://:{KEY}@proxy.example.com/v1").base_url == "https://proxy.example.com"
+    with pytest.raises(SegmindInputError, match="foreign/path"):
+        settings_of(f"segmind://https://:{KEY}@proxy.example.com/foreign/path")
+
+
+def test_a_base_url_without_tls_may_have_neighbours_without_it(settings_of):
+    extra = {"history_url": "http://history.example.com/h"}
+    settings = settings_of({"password": KEY, "host": "http://localhost", "extra": extra})
+
+    assert settings.history_url == "http://history.example.com/h"
+
+
+@pytest.mark.parametrize("limit", [50, 50.0, "50", "50.0"])
+def test_a_whole_number_may_be_written_in_any_way(settings_of, limit):
+    assert settings_of({"password": KEY, "extra": {"requests_per_minute": limit}}).requests_per_minute == 50
+
+
+def test_a_ca_bundle_may_lie_in_the_home_folder(settings_of, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "ca.pem").write_text(Path(certifi.where()).read_text())
+
+    assert settings_of({"password": KEY, "extra": {"verify": "~/ca.pem"}}).verify == str(tmp_path / "ca.pem")
 
 
 def test_the_key_is_not_in_the_settings_repr(settings_of):

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import inspect
 import io
 import time
 
 import httpx
 import pytest
 
-from airflow_provider_segmind.api.values import JobState
+from airflow_provider_segmind.api.values import JobState, SegmindJob, SegmindOutput, SegmindResult
 from airflow_provider_segmind.exceptions import (
     SegmindAuthError,
     SegmindError,
@@ -20,6 +21,7 @@ from airflow_provider_segmind.exceptions import (
     SegmindRateLimitError,
     SegmindServiceError,
 )
+from airflow_provider_segmind.hooks.async_methods import AsyncMethods
 from airflow_provider_segmind.hooks.segmind import SegmindHook
 from tests.photos import photo, subject_pixels
 
@@ -154,6 +156,32 @@ def test_a_request_id_that_cannot_stand_in_a_path_is_refused(hook, request_id):
         hook.get_status(request_id)
 
 
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda hook, _: hook.find_request(MODEL, None, since=time.time()), "payload=None"),
+        (lambda hook, _: hook.find_request(MODEL, PAYLOAD, since=None), "since=None"),
+        (lambda hook, _: hook.find_request(MODEL, PAYLOAD, since=float("nan")), "since=nan"),
+        (lambda hook, _: hook.find_request(MODEL, PAYLOAD, since=-1), "since=-1"),
+        (lambda hook, _: hook.find_request(MODEL, PAYLOAD, since=time.time() * 1000), "epoch seconds"),
+        (lambda hook, _: hook.watch(SegmindJob("a", MODEL, 0.0), deadline=float("inf")), "deadline=inf"),
+        (lambda hook, _: hook.watch(SegmindJob("a", MODEL, 0.0), deadline=0, poll_interval=0), "poll_interval=0"),
+        (lambda hook, _: hook.upload(None), "upload of None"),
+        (lambda hook, _: hook.download(None, io.BytesIO()), "result=None"),
+        (lambda hook, result: hook.download(result, None), "target=None"),
+        (lambda hook, result: hook.download(result, 7), "target=7"),
+        (lambda hook, result: hook.download(result, io.StringIO()), "target="),
+        (lambda hook, result: hook.download(result, io.BufferedReader(io.BytesIO())), "target="),
+    ],
+)
+def test_an_argument_that_is_none_is_refused_with_its_name(hook, segmind, call, said):
+    result = SegmindResult("a", JobState.COMPLETED, (SegmindOutput(url=f"{segmind.url}/x.png"),))
+    with pytest.raises(SegmindInputError, match=said):
+        call(hook, result)
+
+    assert not segmind.requests.log
+
+
 def test_a_server_that_is_away_is_an_error_of_ours(hook, segmind, quick_retries):
     segmind.stop()
     with pytest.raises(SegmindServiceError, match="nothing was sent"):
@@ -202,6 +230,43 @@ def test_a_refused_key_is_told_with_what_to_do(segmind, monkeypatch):
 def test_a_connection_that_is_not_there_is_told_by_airflow():
     with pytest.raises(Exception, match="segmind_missing"):
         SegmindHook("segmind_missing").get_conn()
+
+
+@pytest.mark.parametrize(
+    ("connection", "said"),
+    [
+        (None, "segmind_default"),
+        ('{"conn_type": "segmind"}', "no password"),
+        ('{"conn_type": "segmind", "password": "SG_0123456789abcdef", "extra": {"verify": "/no/such.pem"}}', "verify="),
+    ],
+)
+def test_the_connection_test_tells_whatever_is_wrong(monkeypatch, connection, said):
+    if connection is not None:
+        monkeypatch.setenv("AIRFLOW_CONN_SEGMIND_DEFAULT", connection)
+    good, told = SegmindHook().test_connection()
+
+    assert (good, said in told) == (False, True)
+    assert "SG_0" not in told
+
+
+def test_every_public_method_says_what_it_takes_and_raises():
+    for name, method in vars(SegmindHook).items():
+        if name.startswith(("_", "get_conn", "get_ui")) or not inspect.isfunction(method) or name == "close":
+            continue
+        doc = inspect.getdoc(method)
+        parameters = list(inspect.signature(method).parameters)[1:]
+        assert [each for each in parameters if f":param {each}:" not in doc] == [], name
+        assert ":raises " in doc or name in ("run_flow", "test_connection"), name
+
+
+def test_each_twin_takes_the_same():
+    twins = [
+        name for name in vars(AsyncMethods) if f"twin of :meth:`{name[1:]}`" in (vars(AsyncMethods)[name].__doc__ or "")
+    ]
+
+    assert len(twins) == 12
+    for name in twins:
+        assert inspect.signature(getattr(SegmindHook, name)) == inspect.signature(getattr(SegmindHook, name[1:]))
 
 
 def test_get_conn_gives_a_client_of_the_api(sync_hook, segmind):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import inspect
 import json
 import time
@@ -10,7 +11,8 @@ from itertools import pairwise
 
 import pytest
 
-from airflow_provider_segmind.exceptions import SegmindError
+from airflow_provider_segmind.api.values import SegmindResult
+from airflow_provider_segmind.exceptions import SegmindError, SegmindInputError
 from airflow_provider_segmind.hooks import shared
 from airflow_provider_segmind.hooks.segmind import SegmindHook
 from airflow_provider_segmind.triggers.events import read_event
@@ -111,6 +113,53 @@ def test_a_connection_that_is_not_there_is_an_error_event_and_no_dead_trigger(su
 
     assert event["status"] == "ERROR"
     assert "segmind_missing" in event["error"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        *(("poll_interval", value) for value in (float("nan"), 0, -5, "3", True)),
+        *(("deadline", value) for value in (float("nan"), float("inf"), None, 1.8e12)),
+        *(("submitted_at", value) for value in (float("nan"), -1, "now")),
+        ("request_id", "../x"),
+        ("model", None),
+    ],
+)
+def test_a_trigger_is_not_made_of_what_would_never_end(argument, value):
+    good = {"request_id": "id", "model": MODEL, "segmind_conn_id": "c", "submitted_at": 1.5, "deadline": 2.5}
+    with pytest.raises(SegmindInputError, match=f"{argument}="):
+        SegmindJobTrigger(**{**good, argument: value})
+
+
+@pytest.mark.parametrize("fields", [{"moment": float("nan")}, {"moment": float("inf")}, {"deadline": float("nan")}])
+def test_a_pause_is_not_made_of_what_would_never_end(fields):
+    with pytest.raises(SegmindInputError, match="="):
+        SegmindPauseTrigger(**{"moment": 1.5, "event": {}, **fields})
+
+
+def test_a_pause_without_its_connection_fires_all_the_same():
+    (event,) = events_of(SegmindPauseTrigger(time.time(), {"status": "TURN"}, "segmind_missing", time.time() + 30))
+
+    assert event == {"status": "TURN"}
+
+
+def test_a_large_inline_result_is_dropped_before_the_event_is_due(submit, segmind, monkeypatch):
+    monkeypatch.setattr("airflow_provider_segmind.triggers.segmind.EARLIEST_EVENT", 60.0)
+    segmind.faults.add("output_as", style="data_uri", on="result", times=None)
+    job = submit()
+
+    async def wait_in_vain():
+        task = asyncio.ensure_future(anext(trigger_for(job).run()))
+        await asyncio.wait([task], timeout=3.0)
+        kept = [
+            each for each in gc.get_objects() if isinstance(each, SegmindResult) and each.request_id == job.request_id
+        ]
+        task.cancel()
+        await asyncio.wait([task])
+        return kept
+
+    assert asyncio.run(wait_in_vain()) == []
+    assert segmind.requests.counts["result"] == 1
 
 
 def test_a_signed_address_stays_out_of_the_event(submit, segmind):
