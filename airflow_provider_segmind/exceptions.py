@@ -2,7 +2,8 @@
 What can go wrong with Segmind, split by what the caller should do about it.
 
 SegmindError (an AirflowException)
-  + SegmindInputError           a parameter or a connection is wrong: mend it; nothing was sent (also a ValueError)
+  + SegmindInputError           a parameter or a connection is wrong: mend it; nothing was sent (also a ValueError,
+  |                             and an AirflowFailException: no retries are burnt on it)
   + SegmindRequestError         refused (4xx): never retried, nothing was queued
   |   + SegmindAuthError            401, 403: the key, or what it may use
   |   + SegmindCreditsError         406 that names credits or a spend limit
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 __all__ = [
     "SegmindAuthError",
@@ -67,8 +68,12 @@ def _rebuild(kind: type[SegmindError], args: tuple[Any, ...], facts: dict[str, A
     return error
 
 
-class SegmindInputError(SegmindError, ValueError):
-    """A parameter, a connection field or a source image is unusable; the text names it, its value and the remedy."""
+class SegmindInputError(SegmindError, AirflowFailException, ValueError):
+    """
+    A parameter, a connection field or a source image is unusable; the text names it, its value and the remedy.
+
+    As an ``AirflowFailException`` it burns no retries, wherever it comes up: a mapped task meets it as it is unmapped.
+    """
 
 
 class SegmindRequestError(SegmindError):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from airflow_provider_segmind.api.errors import refusal, submit_refusal
+from airflow_provider_segmind.api.errors import other_hosts, refusal, submit_failure, submit_refusal
 from airflow_provider_segmind.api.flow import Answer, Flow, Send, TransportFailure, send
 from airflow_provider_segmind.api.inputs import check_payload, valid_request_id
 from airflow_provider_segmind.api.requests import PATIENCE, get, turn
-from airflow_provider_segmind.api.responses import parse_object
 from airflow_provider_segmind.api.service import Service
 from airflow_provider_segmind.api.values import Metrics, SegmindSyncResult, read_number
 from airflow_provider_segmind.exceptions import (
@@ -27,7 +26,7 @@ def get_credits(service: Service) -> Flow[float]:
 
 
 def _read_credits(answer: Answer) -> float:
-    credit = read_number(parse_object(answer).get("credits"))
+    credit = read_number(answer.object.get("credits"))
     if credit is None:
         raise SegmindServiceError("Segmind answered a look at the credits without a number.", status_code=answer.status)
     return credit
@@ -40,10 +39,10 @@ def upload(service: Service, data_uri: str) -> Flow[str]:
             Send("POST", service.storage_url, json={"data_urls": [data_uri]}, max_seconds=UPLOAD_SECONDS)
         )
     except TransportFailure as failure:
-        raise SegmindServiceError(f"The upload to Segmind's storage broke off: {service.clean(failure)}") from failure
+        raise SegmindServiceError(f"The upload to Segmind's storage broke off: {service.clean(failure)}") from None
     if not answer.ok:
-        raise refusal(service, answer, "the upload to Segmind's storage", gateway=False)
-    urls = parse_object(answer).get("file_urls")
+        raise other_hosts(refusal(service, answer, "the upload to Segmind's storage", gateway=False))
+    urls = answer.object.get("file_urls")
     if isinstance(urls, list) and urls and isinstance(urls[0], str) and urls[0].startswith(("https://", "http://")):
         return urls[0]
     raise SegmindServiceError("Segmind's storage took the upload and named no file.", status_code=answer.status)
@@ -60,15 +59,17 @@ def run_sync(service: Service, model: str, payload: Mapping[str, object]) -> Flo
     yield from turn(service, PATIENCE)
     try:
         answer = yield from send(
-            Send("POST", url, json=body, max_bytes=service.max_result_bytes, max_seconds=SYNC_SECONDS)
+            Send(
+                "POST",
+                url,
+                json=body,
+                max_bytes=service.max_result_bytes,
+                max_seconds=SYNC_SECONDS,
+                read_timeout=SYNC_SECONDS,  # the answer begins when the job has ended
+            )
         )
     except TransportFailure as failure:
-        said = service.clean(failure)
-        if failure.sent:
-            raise SegmindSubmitUnknownError(
-                f"The v1 call to {model} broke off ({said}); it may be billed."
-            ) from failure
-        raise SegmindServiceError(f"Segmind could not be reached, nothing was sent: {said}") from failure
+        raise submit_failure(service, failure, model) from None
     if not answer.ok:
         raise submit_refusal(service, answer, model)
     if answer.cut or not answer.body:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from mimetypes import guess_type
 from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
@@ -19,8 +20,9 @@ MAX_HOPS = 5
 FILE_SECONDS = 900.0
 """A result file may take this long to come."""
 
-GONE = (403, 404, 410)
-"""What a file store answers for a file that it has deleted; S3 says 403 where it may not even tell."""
+KEPT_SECONDS = 6.5 * 86_400
+"""Segmind keeps a file for seven days. Only of one about as old a 403 is believed to mean that it is gone: S3 says so
+where it may not tell, and a proxy's 403 means nothing."""
 
 
 def is_trusted(service: Service, url: str) -> bool:
@@ -38,6 +40,12 @@ def is_trusted(service: Service, url: str) -> bool:
         return False
     hosts = (*OUTPUT_HOSTS, *service.output_hosts, base.hostname or "")
     return any(host.endswith(name[1:].lower()) if name.startswith("*.") else host == name.lower() for name in hosts)
+
+
+def public_output(service: Service, result: SegmindResult) -> str | None:
+    """Return the address of a result that anybody may see and use: trusted, and without a signature."""
+    link = public_link(result.output_url)
+    return link if link and is_trusted(service, link) else None
 
 
 class _Spool:
@@ -81,7 +89,8 @@ def download(service: Service, result: SegmindResult, file: BinaryIO, *, image: 
     """
     if not result.outputs:
         raise SegmindOutputError(
-            f"Request {result.request_id} has completed without a file that could be fetched.",
+            f"Request {result.request_id} has completed without a file that could be fetched: look at it in Segmind's "
+            "request history. A retry asks again, without paying.",
             request_id=result.request_id,
         )
     output = result.outputs[0]
@@ -99,7 +108,9 @@ def download(service: Service, result: SegmindResult, file: BinaryIO, *, image: 
             except TransportFailure as failure:
                 problem = service.clean(failure)
             else:
-                declared = declared or answer.headers.get("content-type")
+                # The name comes first: it is the API's word, the header may be that of an error page.
+                named, _ = guess_type(urlsplit(output.url).path, strict=False)
+                declared = declared or named or answer.headers.get("content-type")
                 problem = _shortfall(answer, spool, output)
         if problem is None:
             try:
@@ -155,17 +166,28 @@ def _shortfall(answer: Answer, spool: _Spool, output: SegmindOutput) -> str | No
     return None
 
 
-def file_is_gone(service: Service, url: str) -> Flow[bool]:
-    """Whether a file's host says that there is no such file (any more); trouble in asking is no such word."""
+def file_is_gone(service: Service, url: str, made_at: float | None) -> Flow[bool]:
+    """
+    Whether a file's host says that there is no such file (any more); trouble in asking is no such word.
+
+    :param made_at: epoch seconds of the job, ``None`` where that is unknown
+    """
     if not is_trusted(service, url):
         return False
-    for failures in range(1, 4):
+    old = made_at is not None and service.clock() - made_at > KEPT_SECONDS
+    gone = 0
+    for failures in range(1, 5):
         try:
             # No HEAD: a signature is good for one verb, and the address is signed for GET.
             answer = yield from send(Send("GET", url, with_key=False, max_bytes=1))
         except TransportFailure:
-            yield from pause(backoff(service, failures))
-            continue
-        # A signature that has expired is refused likewise, and says nothing of its file.
-        return answer.status in GONE and not (answer.status == 403 and "?" in url)
+            pass
+        else:
+            # A signature that has expired is refused with a 403 too, and says nothing of its file.
+            if answer.status not in (404, 410) and not (answer.status == 403 and old and "?" not in url):
+                return False
+            gone += 1
+            if gone == 2:  # an image is paid for again on this word: it is asked for twice
+                return True
+        yield from pause(backoff(service, failures))
     return False

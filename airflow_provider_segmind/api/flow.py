@@ -8,9 +8,11 @@ so written once; a synchronous and an asynchronous driver (``hooks/drivers.py``)
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
 
 MAX_JSON_BYTES = 10 * 1024 * 1024
 """A JSON answer larger than this is not read further."""
@@ -40,6 +42,7 @@ class Send:
     :param into: takes the body of a 2xx answer as it streams in, instead of ``Answer.body``
     :param max_bytes: a body read into memory is cut there
     :param max_seconds: how long reading such a body may take
+    :param read_timeout: seconds of silence that are borne, ``None``: as the connection says
     """
 
     method: str
@@ -50,6 +53,7 @@ class Send:
     into: Receiver | None = field(default=None, compare=False)
     max_bytes: int = MAX_JSON_BYTES
     max_seconds: float = MAX_ANSWER_SECONDS
+    read_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Pause:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answer:
     """
     What came back: any HTTP status, headers with lower-case names, the body.
@@ -76,6 +80,21 @@ class Answer:
     def ok(self) -> bool:
         """Whether the status is a 2xx."""
         return 200 <= self.status < 300
+
+    @cached_property
+    def json(self) -> Any:
+        """The body's JSON, ``None`` where it is none (HTML, empty, cut short, nested beyond reason); parsed once."""
+        if self.cut:
+            return None
+        try:
+            return json.loads(self.body.decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            return None
+
+    @property
+    def object(self) -> dict[str, Any]:
+        """The body's JSON object, an empty one where it is none."""
+        return self.json if isinstance(self.json, dict) else {}
 
 
 class TransportFailure(Exception):  # noqa: N818 - it is what happened, not yet an error of ours

@@ -12,30 +12,30 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
-from airflow_provider_segmind.api.flow import Flow, pause
+from airflow_provider_segmind.api.flow import Answer, Flow, pause
 from airflow_provider_segmind.api.inputs import check_model
 from airflow_provider_segmind.api.requests import get
 from airflow_provider_segmind.api.responses import AnswerTooLargeError, read_record, read_rows
 from airflow_provider_segmind.api.service import Service
-from airflow_provider_segmind.api.values import JobState, SegmindRecord
+from airflow_provider_segmind.api.values import JobState, SegmindRecord, read_moment
 from airflow_provider_segmind.exceptions import (
     SegmindError,
     SegmindJobExpiredError,
     SegmindSubmitUnknownError,
 )
 
-PAGE_SIZES = (100, 10, 1)
-"""Rows asked for at a time; fewer where a page is too large, for rows hold inline images as they were sent."""
+PAGES = {100: 20, 10: 60, 1: 120}
+"""Rows asked for at a time, and how many such pages at most; fewer rows where a page is too large to be read, for they
+hold inline images as they were sent."""
 
-MAX_PAGES = 20
 SKEW = 5.0
-"""Seconds by which Segmind's clock may lag behind ours: a row may seem that much older than its submit."""
+"""Seconds by which a row may seem older than its submit, once both are told by Segmind's clock."""
 
 SETTLED = 60.0
-"""A record can land late. A submit that is still not listed this many seconds after it was noted did not happen."""
+"""A record can land late. A submit that is still not listed this many seconds after it broke off did not happen."""
 
 LOOKS = (3.0, 10.0, 25.0, SETTLED)
-"""Seconds after the note at which an unlisted submit is looked for again."""
+"""Seconds after the submit at which it is looked for again while it is not listed."""
 
 _HEAD = 1024
 _ADDRESS = re.compile(r"(https?://[^?#]*)", re.IGNORECASE)
@@ -102,6 +102,8 @@ def _compare(wanted: Mapping[str, str], record: SegmindRecord) -> _Match:
     if _Match.NO in verdicts:
         return _Match.NO
     needed = [key for key, mark in wanted.items() if not mark.startswith("value:")] or list(wanted)
+    if not needed:
+        return _Match.UNSURE  # of a job without inputs any job of its model could be the one
     return _Match.YES if all(key in there for key in needed) and _Match.UNSURE not in verdicts else _Match.UNSURE
 
 
@@ -145,18 +147,21 @@ def get_record(service: Service, request_id: str) -> Flow[SegmindRecord | None]:
 
 
 def find_request(
-    service: Service, model: str, wanted: Mapping[str, str], *, since: float
+    service: Service, model: str, wanted: Mapping[str, str], *, since: float, until: float | None = None
 ) -> Flow[SegmindRecord | None]:
     """
     Look for the request of a submit whose outcome is unknown; ``None``: surely there is none.
 
     :param wanted: the :func:`fingerprint` of the payload
-    :param since: epoch seconds of the first such submit
+    :param since: epoch seconds of the first such submit, by this process's clock or that of an earlier one
+    :param until: epoch seconds at which it broke off, where that is known: it may have been accepted as late
     :raises SegmindSubmitUnknownError: the history could not be read, not back to ``since``, or not clearly
     """
     check_model(model)
+    since = min(since, service.clock())  # noted by a clock that was ahead: nothing is waited for into the future
+    until = since if until is None else until
     while True:
-        settled = service.clock() >= since + SETTLED
+        settled = service.clock() >= until + SETTLED
         search = yield from _look(service, model, wanted, since)
         found = max(search.matches, key=_worth, default=None)
         if found is not None and (settled or found.state is not JobState.FAILED):
@@ -164,7 +169,7 @@ def find_request(
         if settled:
             break
         now = service.clock()
-        yield from pause(next((since + after for after in LOOKS if since + after > now), now) - now)
+        yield from pause(next((until + after for after in LOOKS if until + after > now), now) - now)
     if search.unsure:
         raise SegmindSubmitUnknownError(
             f"The request history lists jobs of {model} since the submit that cannot be told from it (rows without "
@@ -179,7 +184,7 @@ def _worth(record: SegmindRecord) -> tuple[bool, float]:
 
 
 def _look(service: Service, model: str, wanted: Mapping[str, str], since: float) -> Flow[_Search]:
-    for per_page in PAGE_SIZES:
+    for per_page in PAGES:
         try:
             return (yield from _look_by(per_page, service, model, wanted, since))
         except AnswerTooLargeError as too_large:
@@ -194,13 +199,13 @@ def _look_by(per_page: int, service: Service, model: str, wanted: Mapping[str, s
     unsure = False
     seen: set[str] = set()
     today = datetime.fromtimestamp(service.clock(), UTC).date()
-    first_day = datetime.fromtimestamp(since - SKEW, UTC).date()
+    first_day = datetime.fromtimestamp(since - SKEW, UTC).date() - timedelta(days=1)  # whatever zone a row's day is in
     if today - first_day > timedelta(days=29):
         raise SegmindSubmitUnknownError(
             f"A submit to {model} is unknown since {first_day}, and the request history reaches back 31 days only. "
             "Look for it in Segmind's console; on_unknown_submit='resubmit' pays again."
         )
-    for page in range(1, MAX_PAGES + 1):
+    for page in range(1, PAGES[per_page] + 1):
         params = {
             "page": str(page),
             "per_page": str(per_page),
@@ -211,11 +216,11 @@ def _look_by(per_page: int, service: Service, model: str, wanted: Mapping[str, s
             "sort_order": "desc",
         }
         try:
-            rows = yield from get(
+            rows, ahead = yield from get(
                 service,
                 service.history_url,
                 "a look into the request history",
-                read_rows,
+                lambda answer: (read_rows(answer), _ahead(answer, service.clock())),
                 params=params,
                 gateway=False,
             )
@@ -227,8 +232,9 @@ def _look_by(per_page: int, service: Service, model: str, wanted: Mapping[str, s
             ) from error
         fresh = [row for row in rows if row.request_id not in seen]
         seen.update(row.request_id for row in rows)
+        earliest = since - ahead - SKEW
         for row in fresh:
-            if row.model not in (model, None) or (row.created_at is not None and row.created_at < since - SKEW):
+            if row.model not in (model, None) or (row.created_at is not None and row.created_at < earliest):
                 continue
             found = _compare(wanted, row)
             if found is _Match.YES and row.created_at is not None:
@@ -237,7 +243,7 @@ def _look_by(per_page: int, service: Service, model: str, wanted: Mapping[str, s
                 unsure = True
         if not fresh and len(rows) >= per_page:
             break  # the same full page again: there is more, and no way to it
-        if not fresh or _reaches_back(rows, since):
+        if not fresh or _reaches_back(rows, earliest):
             return _Search(tuple(matches), unsure)
     raise SegmindSubmitUnknownError(
         f"Whether a submit to {model} was queued is unknown: {page} pages of the request history do not reach "
@@ -245,10 +251,17 @@ def _look_by(per_page: int, service: Service, model: str, wanted: Mapping[str, s
     )
 
 
-def _reaches_back(rows: list[SegmindRecord], since: float) -> bool:
-    """Whether a page, sorted as asked for, ends before ``since``: what follows is older still."""
+def _ahead(answer: Answer, now: float) -> float:
+    """Return the seconds by which our clock is ahead of Segmind's; 0 where its ``Date`` says nothing of use."""
+    told = read_moment(answer.headers.get("date"))
+    ahead = 0.0 if told is None else now - told
+    return ahead if 2.0 < abs(ahead) < 86_400 else 0.0  # the header has whole seconds
+
+
+def _reaches_back(rows: list[SegmindRecord], earliest: float) -> bool:
+    """Whether a page, sorted as asked for, ends before ``earliest``: what follows is older still."""
     times = [row.created_at for row in rows]
     if any(at is None for at in times):
         return False
     known = [at for at in times if at is not None]
-    return known == sorted(known, reverse=True) and known[-1] < since - SKEW
+    return known == sorted(known, reverse=True) and known[-1] < earliest

@@ -56,7 +56,7 @@ def check_payload(payload: object) -> dict[str, Any]:
     try:
         if isinstance(payload, Mapping) and all(isinstance(key, str) for key in payload):
             sent = dict(payload)
-            json.dumps(sent, allow_nan=False)
+            json.dumps(sent, allow_nan=False, ensure_ascii=False).encode()
             return sent
         why = "no dict of the model's parameters"
     except (TypeError, ValueError, RecursionError) as error:

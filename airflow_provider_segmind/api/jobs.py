@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from airflow_provider_segmind.api.download import public_output
 from airflow_provider_segmind.api.errors import job_failure
 from airflow_provider_segmind.api.flow import Flow, pause
 from airflow_provider_segmind.api.history import get_record
-from airflow_provider_segmind.api.redaction import public_link
 from airflow_provider_segmind.api.requests import ATTEMPTS, backoff, get, submit
 from airflow_provider_segmind.api.responses import AnswerTooLargeError, error_text, read_result, read_status
 from airflow_provider_segmind.api.schedule import next_look
@@ -16,7 +17,6 @@ from airflow_provider_segmind.api.values import (
     JobOutcome,
     JobState,
     OutcomeStatus,
-    SegmindOutput,
     SegmindResult,
     SegmindStatus,
 )
@@ -28,6 +28,9 @@ from airflow_provider_segmind.exceptions import (
     SegmindRequestError,
     SegmindServiceError,
 )
+
+LAST_LOOK_SECONDS = 300.0
+"""A last look waits so long for its turn, where many come to their deadline at once and the limit is low."""
 
 LAG = 10.0
 """A 404 in the first seconds after a submit is replication lag, not expiry."""
@@ -74,8 +77,7 @@ def get_result(service: Service, request_id: str) -> Flow[SegmindResult]:
     if result.status is JobState.COMPLETED and not result.outputs:
         record = yield from get_record(service, request_id)
         if record is not None and record.output_url:
-            outputs = (SegmindOutput(url=record.output_url),)
-            return SegmindResult(request_id, result.status, outputs, result.metrics, result.raw)
+            return replace(result, outputs=record.as_result().outputs)
         if too_large is not None:
             raise too_large
     return result
@@ -93,8 +95,8 @@ def watch(
     """
     Wait for a job's end and learn where its file is. Ends with an outcome, never with a :class:`SegmindError`.
 
-    Outages and rate limits are waited out within the deadline; a last look precedes a TIMEOUT, unless the gate is
-    closed beyond the deadline.
+    Outages and rate limits are waited out within the deadline; a last look precedes a TIMEOUT, unless a 429 keeps the
+    gate closed then.
 
     :param model: whose typical latency shapes the schedule; ``None``: unknown, the looks start early
     :param submitted_at: epoch seconds
@@ -117,12 +119,12 @@ def watch(
         delay = max(delay, not_before - now, _BEFORE_FIRST_LOOK)
         yield from pause(min(delay, max(deadline - now, _BEFORE_FIRST_LOOK)))
         last = service.clock() >= deadline
-        if last and service.limiter.next_free(service.clock()) > service.clock() + 1.0:
+        if last and service.limiter.is_closed(service.clock() + 1.0):
             return _timed_out(request_id, deadline - submitted_at, "the rate limit is used up")
         looks += 1
         try:
             status = yield from get_status(
-                service, request_id, attempts=1, patience=max(deadline - service.clock(), 1.0)
+                service, request_id, attempts=1, patience=max(deadline - service.clock(), LAST_LOOK_SECONDS)
             )
         except SegmindRateLimitError as limited:
             failures += 1
@@ -164,11 +166,18 @@ def _completed(service: Service, status: SegmindStatus, model: str | None) -> Fl
     metrics = result.metrics if result is not None and result.metrics.total_time is not None else status.metrics
     if model is not None:
         service.latencies.observe(model, metrics.total_time)
+    if result is None:
+        return JobOutcome(status.request_id, OutcomeStatus.COMPLETED, metrics=metrics)
+    return replace(completed_outcome(service, result), metrics=metrics)
+
+
+def completed_outcome(service: Service, result: SegmindResult) -> JobOutcome:
+    """Return the outcome of a job whose result is at hand."""
     return JobOutcome(
-        status.request_id,
+        result.request_id,
         OutcomeStatus.COMPLETED,
-        metrics=metrics,
-        output_url=public_link(result.output_url) if result is not None else None,
+        metrics=result.metrics,
+        output_url=public_output(service, result),
         result=result,
     )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+
+from airflow_provider_segmind.api.values import read_moment, read_number
 
 RESET_HEADER = "x-rate-limit-reset-at-utc"
 WINDOW = 60.0
@@ -21,31 +21,9 @@ the pace of Segmind's Pro plan."""
 
 
 def _epoch(text: str, now: float) -> float | None:
-    """Read a moment in any of the formats seen or likely; ``None`` for garbage."""
-    text = text.strip()
-    try:
-        number = float(text)
-    except ValueError:
-        pass
-    else:
-        if not 0 <= number < 1e15:
-            return None  # also nan
-        if number > 1e11:
-            return number / 1000  # milliseconds
-        return number if number > 1e8 else now + number  # a small number is a delay
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        try:
-            moment = parsedate_to_datetime(text)
-        except (ValueError, IndexError, TypeError, OverflowError):
-            return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    try:
-        return moment.timestamp()
-    except (OverflowError, ValueError, OSError):
-        return None
+    """Read a moment in any of the formats seen or likely; a small number is a delay; ``None`` for garbage."""
+    number = read_number(text)
+    return now + number if number is not None and 0 <= number <= 1e8 else read_moment(text)
 
 
 def reset_at(headers: Mapping[str, str], now: float) -> float:

@@ -6,18 +6,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from airflow_provider_segmind.api.errors import refusal, submit_refusal
+from airflow_provider_segmind.api.errors import other_hosts, refusal, submit_failure, submit_refusal
 from airflow_provider_segmind.api.flow import Answer, Flow, Send, TransportFailure, pause, send
 from airflow_provider_segmind.api.inputs import check_payload
+from airflow_provider_segmind.api.outcomes import then
 from airflow_provider_segmind.api.responses import AnswerTooLargeError, announces_end, read_request_id
 from airflow_provider_segmind.api.service import Service
 from airflow_provider_segmind.api.values import SegmindJob
-from airflow_provider_segmind.exceptions import (
-    SegmindError,
-    SegmindRateLimitError,
-    SegmindServiceError,
-    SegmindSubmitUnknownError,
-)
+from airflow_provider_segmind.exceptions import SegmindError, SegmindRateLimitError, SegmindServiceError
 
 ATTEMPTS = 5
 PATIENCE = 60.0
@@ -34,6 +30,16 @@ def backoff(service: Service, failures: int, cap: float = 15.0) -> float:
     return max(service.jitter(0.0, min(cap, 0.5 * 2 ** min(failures, 10))), 0.1)
 
 
+def check_room(service: Service, patience: float) -> None:
+    """Raise :class:`SegmindRateLimitError` where the limiter lets no request go within ``patience`` seconds."""
+    now = service.clock()
+    free = service.limiter.next_free(now)
+    if free > now + patience:
+        raise SegmindRateLimitError(
+            f"Segmind's rate limit leaves no room for {free - now:.0f} s; nothing was sent.", reset_at=free
+        )
+
+
 def turn(service: Service, patience: float = math.inf) -> Flow[None]:
     """
     Wait until the limiter lets the next request go; a gate that closes meanwhile is waited for anew.
@@ -43,11 +49,7 @@ def turn(service: Service, patience: float = math.inf) -> Flow[None]:
     until = service.clock() + patience
     while True:
         now = service.clock()
-        free = service.limiter.next_free(now)
-        if free > max(until, now):
-            raise SegmindRateLimitError(
-                f"Segmind's rate limit leaves no room for {free - now:.0f} s; nothing was sent.", reset_at=free
-            )
+        check_room(service, max(until - now, 0.0))
         yield from pause(service.limiter.reserve(now) - now)
         if not service.limiter.is_closed(service.clock()):
             return
@@ -78,7 +80,7 @@ def get(
             if gateway:
                 yield from turn(service, patience if patience is not None else until - service.clock())
             answer = yield from send(Send("GET", url, params=params))
-            if answer.ok or (announces_end(answer) and answer.status not in (401, 403, 429)):
+            if answer.ok or announces_end(answer):
                 return read(answer)
             error: SegmindError = refusal(service, answer, doing, request_id=request_id, gateway=gateway)
         except TransportFailure as failure:
@@ -90,14 +92,11 @@ def get(
         except SegmindServiceError as senseless:
             error = senseless
         failures += 1
+        wait = backoff(service, failures)
         if isinstance(error, SegmindRateLimitError):
             wait = error.reset_at - service.clock()
-        elif isinstance(error, SegmindServiceError):
-            wait = backoff(service, failures)
-        else:
-            raise error
-        if failures >= attempts or service.clock() + wait > until:
-            raise error
+        if not then(error).repeat or failures >= attempts or service.clock() + wait > until:
+            raise error if gateway else other_hosts(error)
         yield from pause(wait)
 
 
@@ -128,12 +127,7 @@ def submit(
         try:
             answer = yield from send(Send("POST", url, json=body))
         except TransportFailure as failure:
-            said = service.clean(failure)
-            if failure.sent:
-                raise SegmindSubmitUnknownError(
-                    f"The submit to {model} broke off after it was sent ({said}): the job may be queued and billed."
-                ) from failure
-            error: SegmindError = SegmindServiceError(f"Segmind could not be reached, nothing was sent: {said}")
+            error = submit_failure(service, failure, model)
         else:
             request_id = read_request_id(answer) if answer.ok else None
             if request_id is not None:
@@ -141,8 +135,6 @@ def submit(
             error = submit_refusal(service, answer, model)
         failures += 1
         wait = backoff(service, failures)
-        if not isinstance(error, SegmindServiceError):
-            raise error
-        if failures >= ATTEMPTS or service.clock() + wait > until:
+        if not then(error).resubmit or failures >= ATTEMPTS or service.clock() + wait > until:
             raise error
         yield from pause(wait)

@@ -7,7 +7,7 @@ import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from airflow_provider_segmind.api.flow import Answer
@@ -19,29 +19,19 @@ from airflow_provider_segmind.api.values import (
     SegmindRecord,
     SegmindResult,
     SegmindStatus,
+    read_moment,
     read_number,
 )
 from airflow_provider_segmind.exceptions import SegmindServiceError
 
 _URL = re.compile(r"https?://[^\s\x00-\x1f\x7f\ud800-\udfff\"'<>\\^`{|}]+", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{64,}={0,2}")
+MAX_OUTPUTS = 64
+MAX_ROWS = 10_000
+"""More than any answer has: one that lists millions of things costs no time."""
+
+_CREATED = ("model_created", "created_at", "created", "timestamp")
 _ROW_CONTAINERS = ("data", "results", "items", "generations")
-
-
-def parse_json(answer: Answer) -> Any:
-    """Return the body's JSON, ``None`` where it is none (HTML, empty, cut short, nested beyond reason)."""
-    if answer.cut:
-        return None
-    try:
-        return json.loads(answer.body.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
-
-
-def parse_object(answer: Answer) -> dict[str, Any]:
-    """Return the body's JSON object, an empty one where it is none."""
-    body = parse_json(answer)
-    return body if isinstance(body, dict) else {}
 
 
 def error_text(body: Mapping[str, Any]) -> str | None:
@@ -73,19 +63,25 @@ def _senseless(answer: Answer, what: str) -> SegmindServiceError:
 
 def read_request_id(answer: Answer) -> str | None:
     """Return a submit's request id, ``None`` where the answer has no usable one."""
-    request_id = parse_object(answer).get("request_id")
+    request_id = answer.object.get("request_id")
     return request_id if isinstance(request_id, str) and valid_request_id(request_id) else None
 
 
 def announces_end(answer: Answer) -> bool:
-    """Whether the body names a terminal state: it then wins over the HTTP code (a FAILED comes as a 422)."""
-    state = JobState.read(parse_object(answer).get("status"))
-    return state is not None and state.terminal
+    """
+    Whether the body names a terminal state: it then wins over the HTTP code (a FAILED comes as a 422).
+
+    Not where the code is about the caller, nor where a proxy may be speaking of itself.
+    """
+    state = JobState.read(answer.object.get("status"))
+    if state is None or not state.terminal or answer.status in (401, 403, 429):
+        return False
+    return answer.status < 500 or not answer.object.keys().isdisjoint(("request_id", "metrics"))
 
 
 def read_status(answer: Answer, request_id: str) -> SegmindStatus:
     """Read a status answer."""
-    body = parse_object(answer)
+    body = answer.object
     state = JobState.read(body.get("status"))
     if state is None:
         raise _senseless(answer, "a status request")
@@ -94,8 +90,8 @@ def read_status(answer: Answer, request_id: str) -> SegmindStatus:
 
 def read_result(answer: Answer, request_id: str) -> SegmindResult:
     """Read a result answer. A body with outputs but no state counts as COMPLETED."""
-    body = parse_object(answer)
-    outputs = tuple(_outputs(body.get("images"))) or tuple(_outputs(body.get("output")))
+    body = answer.object
+    outputs = _first(body.get("images")) or _first(body.get("output"))
     state = JobState.read(body.get("status"))
     if state is None and outputs:
         state = JobState.COMPLETED
@@ -106,11 +102,15 @@ def read_result(answer: Answer, request_id: str) -> SegmindResult:
     return SegmindResult(request_id, state, outputs, Metrics.read(body.get("metrics")), body)
 
 
+def _first(value: object) -> tuple[SegmindOutput, ...]:
+    return tuple(islice(_outputs(value), MAX_OUTPUTS))
+
+
 def _outputs(value: object, depth: int = 0) -> Iterator[SegmindOutput]:
     if depth > 4 or value is None:
         return
     if isinstance(value, list | tuple):
-        for item in value:
+        for item in value[:MAX_OUTPUTS]:
             yield from _outputs(item, depth + 1)
     elif isinstance(value, Mapping):
         yield from _described(value, depth)
@@ -144,9 +144,10 @@ def _written(text: str, depth: int) -> Iterator[SegmindOutput]:
             parsed = json.loads(text)
         except (ValueError, RecursionError):
             parsed = None
-        found = list(_outputs(parsed, depth + 1))
-        if found:
-            yield from found
+        outputs = _outputs(parsed, depth + 1)
+        if first := next(outputs, None):
+            yield first
+            yield from outputs
             return
     if text[:5].lower() == "data:" and "," in text:
         head, _, data = text.partition(",")
@@ -178,11 +179,11 @@ def _text(value: object) -> str | None:
 
 def read_rows(answer: Answer) -> list[SegmindRecord]:
     """Read a page of the history: a bare list, or one under any of the keys that it may have."""
-    body = parse_json(answer)
+    body = answer.json
     for _ in range(2):  # {"data": {"results": [...]}} has been likely enough to accept
         if isinstance(body, dict):
             body = next((body[key] for key in _ROW_CONTAINERS if isinstance(body.get(key), list | dict)), None)
-    if not isinstance(body, list):
+    if not isinstance(body, list) or len(body) > MAX_ROWS:
         raise _senseless(answer, "a look into the request history")
     records = [_record(row) for row in body]
     if None in records:  # it may be the very one that is looked for: no such page proves an absence
@@ -192,7 +193,7 @@ def read_rows(answer: Answer) -> list[SegmindRecord]:
 
 def read_record(answer: Answer, request_id: str) -> SegmindRecord:
     """Read one record of the history, bare or in a container."""
-    body = parse_json(answer)
+    body = answer.json
     for _ in range(2):
         if isinstance(body, dict) and "request_id" not in body:
             body = next((body[key] for key in (*_ROW_CONTAINERS, "record", "request") if key in body), None)
@@ -221,26 +222,8 @@ def _record(row: object) -> SegmindRecord | None:
         model=_text(row.get("model_name")),
         state=state if state is not None and state.terminal else None,
         output_url=url if isinstance(url, str) and _URL.fullmatch(url) else None,
-        created_at=next(
-            (at for key in ("model_created", "created_at", "created", "timestamp") if (at := _moment(row.get(key)))),
-            None,
-        ),
+        created_at=next((at for key in _CREATED if (at := read_moment(row.get(key)))), None),
         cost=read_number(row.get("credits_deduction")),
         error=error_text(row),
         request_body=body if isinstance(body, dict) else None,
     )
-
-
-def _moment(value: object) -> float | None:
-    """Read a row's timestamp: ISO 8601 (without a zone: UTC), epoch seconds or milliseconds."""
-    seconds = read_number(value)
-    if seconds is not None:
-        seconds = seconds / 1000 if seconds > 1e11 else seconds
-        return seconds if 1e8 < seconds < 1e11 else None
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(value.strip())
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        return None

@@ -8,20 +8,20 @@ the note and the POST leaves the same, and costs a look into the history.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
 
 from airflow_provider_segmind.api.download import file_is_gone
-from airflow_provider_segmind.api.flow import Flow
+from airflow_provider_segmind.api.errors import job_failure
+from airflow_provider_segmind.api.flow import Flow, pause
 from airflow_provider_segmind.api.history import SETTLED, find_request, fingerprint, get_record
-from airflow_provider_segmind.api.inputs import OnUnknownSubmit, check_model, check_payload, valid_request_id
-from airflow_provider_segmind.api.jobs import LAG, get_result, get_status
-from airflow_provider_segmind.api.redaction import public_link
-from airflow_provider_segmind.api.requests import submit
+from airflow_provider_segmind.api.inputs import OnUnknownSubmit, check_model, check_payload
+from airflow_provider_segmind.api.jobs import LAG, completed_outcome, get_result, get_status, raise_for_outcome
+from airflow_provider_segmind.api.note import Entry, Note
+from airflow_provider_segmind.api.outcomes import then
+from airflow_provider_segmind.api.requests import SHORT_WAIT, backoff, check_room, submit
 from airflow_provider_segmind.api.service import Service
 from airflow_provider_segmind.api.values import (
     JobOutcome,
@@ -32,13 +32,11 @@ from airflow_provider_segmind.api.values import (
     SegmindOutput,
     SegmindRecord,
     SegmindResult,
-    read_number,
 )
 from airflow_provider_segmind.exceptions import (
+    SegmindError,
     SegmindJobExpiredError,
     SegmindJobFailedError,
-    SegmindRateLimitError,
-    SegmindRequestError,
     SegmindServiceError,
     SegmindSubmitUnknownError,
 )
@@ -50,69 +48,11 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """
-    What the note says. Plain JSON, without image data or signatures.
-
-    :param digest: of the inputs as the DAG gives them
-    :param at: epoch seconds of the submit
-    :param request_id: ``None`` while *submitting*
-    :param wanted: the fingerprint of the payload, to find it in the history
-    """
-
-    model: str
-    digest: str
-    at: float
-    request_id: str | None = None
-    wanted: Mapping[str, str] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return what is stored."""
-        return {"state": "submitted" if self.request_id else "submitting", **asdict(self)}
-
-    @classmethod
-    def read(cls, value: object) -> Entry | None:
-        """Read what was stored, by this or another version; ``None`` where it cannot be understood."""
-        if not isinstance(value, Mapping):
-            return None
-        model, digest, request_id = value.get("model"), value.get("digest"), value.get("request_id")
-        at, wanted = read_number(value.get("at")), value.get("wanted")
-        if not isinstance(model, str) or not isinstance(digest, str) or at is None or not 0 <= at < 1e11:
-            return None
-        return cls(
-            model,
-            digest,
-            at,
-            request_id if isinstance(request_id, str) and valid_request_id(request_id) else None,
-            dict(wanted) if isinstance(wanted, Mapping) else {},
-        )
-
-
-class Note(Protocol):
-    """Where a task keeps its entry across tries."""
-
-    def read(self) -> Entry | None:
-        """Return the entry, ``None`` where there is none."""
-
-    def write(self, entry: Entry) -> None:
-        """Keep an entry; only when this has returned may a POST follow."""
-
-    def forget(self) -> None:
-        """Drop the entry."""
-
-
-@dataclass(frozen=True, slots=True)
 class Acquired:
     """A job to go on with. ``outcome`` is set where it has ended already: then there is nothing to wait for."""
 
     job: SegmindJob
     outcome: JobOutcome | None = None
-
-
-def digest_of(model: str, inputs: Mapping[str, object]) -> str:
-    """Return the digest of a job's inputs as the DAG gives them."""
-    plain = json.dumps([model, inputs], sort_keys=True, default=str)
-    return hashlib.sha256(plain.encode()).hexdigest()
 
 
 def acquire_job(
@@ -123,12 +63,14 @@ def acquire_job(
     payload: Callable[[], Mapping[str, object]],
     *,
     on_unknown_submit: OnUnknownSubmit = "reconcile",
+    deadline: float = math.inf,
 ) -> Flow[Acquired]:
     """
     Return the job for these inputs: the noted one while it is any good, else a new one.
 
-    :param digest: from :func:`digest_of`
+    :param digest: from :func:`~airflow_provider_segmind.api.note.digest_of`
     :param payload: makes the payload; only called where a POST is needed, and before the note is written
+    :param deadline: epoch seconds after which nothing is submitted any more
     :raises SegmindRateLimitError: nothing was sent; come back after ``reset_at``
     :raises SegmindSubmitUnknownError: a job may be queued and billed; the note stays
     :raises SegmindJobExpiredError: gone from the gateway and still pending in the history; the note stays
@@ -147,17 +89,22 @@ def acquire_job(
             return found
         note.forget()
         entry = None
-    if entry is not None:
+    elif entry is not None:
         log.warning("An earlier try was cut off while submitting; on_unknown_submit=%r.", on_unknown_submit)
         found = yield from _resolve(service, note, entry, on_unknown_submit, None)
         if found is not None:
             return found
+    # Of a submit that its user gave up as unknown: the note goes back to it where the next one surely queues nothing.
+    given_up = entry if entry is not None and on_unknown_submit == "resubmit" else None
+    _check_deadline(service, deadline)
+    check_room(service, SHORT_WAIT)  # before a payload is made in vain: it may be read, encoded and uploaded
     body = check_payload(payload())
     wanted = fingerprint(body)
 
     def about_to_post() -> None:
         """Note each POST with its own moment: rows that land late are waited for from the last one on."""
         nonlocal entry
+        _check_deadline(service, deadline)
         entry = Entry(model, digest, service.clock(), wanted=wanted)
         note.write(entry)
 
@@ -171,8 +118,11 @@ def acquire_job(
             found = yield from _resolve(service, note, entry, on_unknown_submit, unknown)
             if found is not None:
                 return found
-        except (SegmindRequestError, SegmindRateLimitError, SegmindServiceError):
-            note.forget()  # surely nothing was queued
+            given_up = entry if on_unknown_submit == "resubmit" else None
+            yield from pause(backoff(service, attempt))
+        except SegmindError as error:
+            if then(error).unpaid:
+                note.write(given_up) if given_up is not None else note.forget()
             raise
         else:
             # A crash here leaves *submitting*, though the job runs: the history resolves it.
@@ -180,6 +130,14 @@ def acquire_job(
             log.info("Segmind has accepted request %s for %s.", job.request_id, model)
             return Acquired(job)
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _check_deadline(service: Service, deadline: float) -> None:
+    if service.clock() >= deadline:
+        raise SegmindServiceError(
+            "Nothing was submitted within `timeout`, and nothing is any more: raise `timeout`, or run fewer of these "
+            "tasks at a time (a pool)."
+        )
 
 
 def _keep(note: Note, entry: Entry) -> None:
@@ -205,12 +163,14 @@ def _resolve(
             f"A submit to {entry.model} has an unknown outcome: its job may run and be billed. Look into Segmind's "
             "request history; then clear the task with on_unknown_submit='reconcile' (adopt it) or 'resubmit'."
         ) from unknown
-    record = yield from find_request(service, entry.model, entry.wanted, since=entry.at)
+    until = service.clock() if unknown is not None else None
+    record = yield from find_request(service, entry.model, entry.wanted, since=entry.at, until=until)
     if record is None:
         log.info("The request history has no such request: nothing was queued.")
         return None
     log.warning("Found it in the request history: request %s is adopted, nothing is paid again.", record.request_id)
-    adopted = Entry(entry.model, entry.digest, record.created_at or entry.at, record.request_id, entry.wanted)
+    made_at = min(record.created_at or entry.at, service.clock())  # a row without a zone can seem to be of the future
+    adopted = Entry(entry.model, entry.digest, made_at, record.request_id, entry.wanted)
     _keep(note, adopted)
     found = yield from _revive(service, adopted, record.request_id)
     if found is None:
@@ -223,42 +183,61 @@ def _revive(service: Service, entry: Entry, request_id: str) -> Flow[Acquired | 
     job = SegmindJob(request_id, entry.model, entry.at)
     try:
         status = yield from get_status(service, request_id)
+        if status.state is JobState.COMPLETED:
+            log.info("Request %s of an earlier try has completed: fetching its result.", request_id)
+            result = yield from get_result(service, request_id)
+            if result.status is JobState.COMPLETED:
+                return Acquired(job, completed_outcome(service, result))
+        elif status.state is JobState.FAILED:
+            raise job_failure(service, request_id, status.error)
+    except SegmindJobFailedError as failed:
+        log.info("%s: a new job.", failed)
+        return None
     except SegmindJobExpiredError:
-        if service.clock() - entry.at < LAG:
-            return Acquired(job)
-        outcome = yield from recover_expired(service, request_id, submitted_at=entry.at)
-        if outcome is None:
-            return None
-        return Acquired(job, outcome)
-    if status.state is JobState.FAILED:
-        log.info(
-            "Request %s has failed and was not billed (%s): a new job.",
-            request_id,
-            service.clean(status.error),
-        )
-        return None
-    if status.state is not JobState.COMPLETED:
-        log.info("Request %s of an earlier try is %s: waiting for it.", request_id, status.state.value)
-        return Acquired(job)
-    log.info("Request %s of an earlier try has completed: fetching its result.", request_id)
-    try:
-        result = yield from get_result(service, request_id)
-    except SegmindJobFailedError:
-        return None
-    if result.status is not JobState.COMPLETED:
-        return Acquired(job)
-    return Acquired(job, completed_outcome(result))
+        if service.clock() - entry.at >= LAG:
+            outcome = yield from recover_expired(service, request_id, submitted_at=entry.at)
+            return None if outcome is None else Acquired(job, outcome)
+    log.info("Request %s of an earlier try goes on: waiting for it.", request_id)
+    return Acquired(job)
 
 
-def completed_outcome(result: SegmindResult) -> JobOutcome:
-    """Return the outcome of a job whose result is at hand."""
-    return JobOutcome(
-        result.request_id,
-        OutcomeStatus.COMPLETED,
-        metrics=result.metrics,
-        output_url=public_link(result.output_url),
-        result=result,
+def collect(service: Service, note: Note, outcome: JobOutcome) -> Flow[JobOutcome]:
+    """
+    Return a wait's outcome with its result: as the wait has brought it, by its address, or asked for.
+
+    What is no good any more, a job that FAILED or one that is lost, is forgotten: the next try is a new job.
+
+    :raises SegmindError: what became of the job
+    """
+    request_id = outcome.request_id
+    ask = outcome.status is OutcomeStatus.ERROR or (
+        outcome.status is OutcomeStatus.COMPLETED and outcome.result is None and outcome.output_url is None
     )
+    try:
+        if ask:  # inline, signed, or a trigger that met an error, which it can only say in words
+            result = yield from get_result(service, request_id)
+            if result.status is not JobState.COMPLETED:
+                raise SegmindServiceError(
+                    f"The wait for request {request_id} broke off ({service.clean(outcome.error)}); the job still "
+                    "runs, and a retry goes on with it.",
+                    request_id=request_id,
+                )
+            return completed_outcome(service, result)
+        raise_for_outcome(service, outcome)
+    except SegmindJobFailedError:
+        note.forget()
+        raise
+    except SegmindJobExpiredError:
+        entry = note.read()
+        recovered = yield from recover_expired(service, request_id, submitted_at=entry.at if entry else None)
+        if recovered is None:
+            note.forget()
+            raise
+        return replace(recovered, metrics=outcome.metrics) if outcome.metrics != Metrics() else recovered
+    if outcome.result is not None:
+        return outcome
+    outputs = (SegmindOutput(url=outcome.output_url),)
+    return replace(outcome, result=SegmindResult(request_id, JobState.COMPLETED, outputs, outcome.metrics))
 
 
 def recover_expired(service: Service, request_id: str, *, submitted_at: float | None = None) -> Flow[JobOutcome | None]:
@@ -287,15 +266,9 @@ def recover_expired(service: Service, request_id: str, *, submitted_at: float | 
             f"Segmind has forgotten request {request_id}, and its history still says pending: a retry looks again.",
             request_id=request_id,
         )
-    if record.output_url is None or (yield from file_is_gone(service, record.output_url)):
+    made_at = record.created_at or submitted_at
+    if record.output_url is None or (yield from file_is_gone(service, record.output_url, made_at)):
         log.error("The result of request %s is lost: its file is gone (Segmind keeps files for 7 days).", request_id)
         return None
     log.info("Request %s has expired; its file is fetched by the address that the history kept.", request_id)
-    return completed_outcome(
-        SegmindResult(
-            request_id,
-            JobState.COMPLETED,
-            (SegmindOutput(url=record.output_url),),
-            Metrics(cost=record.cost),
-        )
-    )
+    return completed_outcome(service, record.as_result())

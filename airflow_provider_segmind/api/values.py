@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
 
@@ -56,6 +58,28 @@ def read_number(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def read_moment(value: object) -> float | None:
+    """
+    Read a moment as epoch seconds; ``None`` for anything else.
+
+    :param value: ISO 8601 (without a zone: UTC), an HTTP date, epoch seconds or milliseconds, also as text
+    """
+    number = read_number(value)
+    if number is not None:
+        seconds = number / 1000 if number > 1e11 else number
+        return seconds if 1e8 < seconds < 1e11 else None
+    if not isinstance(value, str):
+        return None
+    try:
+        try:
+            moment = datetime.fromisoformat(value.strip())
+        except ValueError:
+            moment = parsedate_to_datetime(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, IndexError, TypeError, OverflowError, OSError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +201,11 @@ class SegmindRecord:
     cost: float | None = None
     error: str | None = None
     request_body: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def as_result(self) -> SegmindResult:
+        """Return the result that it tells of: the file's address, and what it cost."""
+        outputs = (SegmindOutput(url=self.output_url),) if self.output_url else ()
+        return SegmindResult(self.request_id, JobState.COMPLETED, outputs, Metrics(cost=self.cost))
 
 
 @dataclass(frozen=True, slots=True)

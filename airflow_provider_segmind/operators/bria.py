@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_segmind.api.inputs import check_choice
 from airflow_provider_segmind.exceptions import SegmindInputError
-from airflow_provider_segmind.operators.job import SegmindJobOperator, is_template
+from airflow_provider_segmind.operators.job import SegmindJobOperator, Upload, known_at_parse
 from airflow_provider_segmind.storage.images import ImageDelivery, ImageSource, deliver_image, parse_image
-
-if TYPE_CHECKING:
-    from airflow_provider_segmind.hooks.segmind import SegmindHook
 
 _FLAGS = ("preserve_alpha", "visual_input_content_moderation", "visual_output_content_moderation")
 
@@ -49,13 +46,16 @@ class BriaEraseForegroundOperator(SegmindJobOperator):
     ) -> None:
         super().__init__(**kwargs)
         check_choice("image_delivery", image_delivery, ImageDelivery)
-        if not is_template(image):
+        if known_at_parse(image):
             parse_image(image)
         self.image = image
         self.image_delivery = image_delivery
         self.preserve_alpha = preserve_alpha
         self.visual_input_content_moderation = visual_input_content_moderation
         self.visual_output_content_moderation = visual_output_content_moderation
+        for name in _FLAGS:
+            if known_at_parse(getattr(self, name)):
+                _boolean(name, getattr(self, name))
 
     def job_model(self) -> str:
         """Return the model's slug."""
@@ -65,14 +65,14 @@ class BriaEraseForegroundOperator(SegmindJobOperator):
         """Return the image's identity and the flags."""
         return {"image": parse_image(self.image).identity, **self._flags()}
 
-    def job_payload(self, hook: SegmindHook, valid_for: float) -> Mapping[str, Any]:
+    def job_payload(self, upload: Upload, valid_for: float) -> Mapping[str, Any]:
         """Return the image as Segmind is to get it, and the flags."""
         image = deliver_image(
             parse_image(self.image),
             delivery=self.image_delivery,
             aws_conn_id=self.aws_conn_id,
             valid_for=valid_for,
-            upload=hook.upload,
+            upload=upload,
         )
         return {"image": image, **self._flags()}
 

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_segmind.api.inputs import DEFAULT_TIMEOUT, OnUnknownSubmit, check_choice, check_timeout
+from airflow_provider_segmind.exceptions import SegmindInputError
 from airflow_provider_segmind.operators.retries import default_retry_policy, told_to_airflow
 from airflow_provider_segmind.storage.destinations import parse_destination
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_segmind.hooks.segmind import SegmindHook
     from airflow_provider_segmind.storage.images import ImageSource
 
 OnModerationBlock = Literal["fail", "skip"]
+Upload = Callable[[bytes], str]
 
 
-def is_template(value: object) -> bool:
-    """Whether a value is known only when the task runs."""
-    return not isinstance(value, str) or "{{" in value or "{%" in value
+def known_at_parse(value: object) -> bool:
+    """Whether a value can be checked as the DAG is parsed: it holds no template and no other task's result."""
+    if isinstance(value, str):
+        return "{{" not in value and "{%" not in value
+    if isinstance(value, Mapping):
+        return all(map(known_at_parse, (*value, *value.values())))
+    if isinstance(value, list | tuple | set):
+        return all(map(known_at_parse, value))
+    return not hasattr(value, "iter_references")  # of an XComArg and its like
 
 
 class SegmindJobOperator(BaseOperator):
@@ -65,7 +72,12 @@ class SegmindJobOperator(BaseOperator):
             check_timeout(poll_interval, "poll_interval")
         check_choice("on_moderation_block", on_moderation_block, OnModerationBlock)
         check_choice("on_unknown_submit", on_unknown_submit, OnUnknownSubmit)
-        if destination is not None and not is_template(destination):
+        if not isinstance(deferrable, bool):
+            raise SegmindInputError(f"deferrable={deferrable!r}: give True (wait on the triggerer) or False.")
+        _check_conn_id("segmind_conn_id", segmind_conn_id)
+        if aws_conn_id is not None:
+            _check_conn_id("aws_conn_id", aws_conn_id)
+        if destination is not None and known_at_parse(destination):
             parse_destination(destination)
         self.destination = destination
         self.segmind_conn_id = segmind_conn_id
@@ -89,13 +101,14 @@ class SegmindJobOperator(BaseOperator):
 
     @abstractmethod
     def job_inputs(self) -> Mapping[str, Any]:
-        """Return what the job is known by: the inputs as the DAG gives them, checked; no IO."""
+        """Return what the job is known by: the inputs as the DAG gives them, checked, without signatures; no IO."""
 
     @abstractmethod
-    def job_payload(self, hook: SegmindHook, valid_for: float) -> Mapping[str, Any]:
+    def job_payload(self, upload: Upload, valid_for: float) -> Mapping[str, Any]:
         """
         Return what is posted; called only where a POST follows.
 
+        :param upload: stores a file at Segmind and returns its address
         :param valid_for: seconds for which addresses in it must stay good
         """
 
@@ -125,3 +138,8 @@ class SegmindJobOperator(BaseOperator):
         return told_to_airflow(
             skip_moderated=self.on_moderation_block == "skip", fail_unknown=self.on_unknown_submit == "fail"
         )
+
+
+def _check_conn_id(name: str, conn_id: object) -> None:
+    if not isinstance(conn_id, str) or not conn_id:
+        raise SegmindInputError(f"{name}={conn_id!r}: give a connection's id.")

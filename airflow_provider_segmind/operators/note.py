@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_segmind.api.submission import Entry
+from airflow_provider_segmind.api.note import Entry
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -50,6 +50,11 @@ class TaskNote:
         if isinstance(value, Mapping) and value.get(FINISHED, self._series) != self._series:
             return None  # of a success, and its user has cleared the task since
         return Entry.read(value)
+
+    def remember(self, entry: Entry | None) -> None:
+        """Take in what a deferral has carried, where nothing else lasts."""
+        if not self.lasts:
+            self._here = entry
 
     def write(self, entry: Entry) -> None:
         """Keep an entry."""

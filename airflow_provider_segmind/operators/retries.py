@@ -1,29 +1,15 @@
-"""What a failure means to Airflow: fail for good, skip, or fail and retry, and how soon."""
+"""What a failure means to Airflow: fail for good, skip, or fail and retry, and how soon; by the table of outcomes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
-from airflow_provider_segmind.exceptions import (
-    SegmindInputError,
-    SegmindJobExpiredError,
-    SegmindJobTimeoutError,
-    SegmindModerationError,
-    SegmindRequestError,
-    SegmindSubmitUnknownError,
-)
-
-_DELAYS = (
-    (SegmindJobTimeoutError, timedelta(seconds=5), "the job still runs: go on waiting for it"),
-    (SegmindSubmitUnknownError, timedelta(minutes=2), "look into the request history again"),
-    (SegmindJobExpiredError, timedelta(minutes=2), "look into the request history again"),
-)
-"""Where a retry knows better than ``retry_delay`` when to come; what is not listed keeps the task's own delay."""
+from airflow_provider_segmind.api.outcomes import ERRORS, Task, then
+from airflow_provider_segmind.exceptions import SegmindError, SegmindModerationError, SegmindSubmitUnknownError
 
 
 @contextmanager
@@ -36,15 +22,13 @@ def told_to_airflow(*, skip_moderated: bool, fail_unknown: bool) -> Iterator[Non
     """
     try:
         yield
-    except SegmindModerationError as blocked:
-        if skip_moderated:
-            raise AirflowSkipException(str(blocked)) from blocked
-        raise AirflowFailException(str(blocked)) from blocked
-    except (SegmindInputError, SegmindRequestError) as refused:
-        raise AirflowFailException(str(refused)) from refused
-    except SegmindSubmitUnknownError as unknown:
-        if fail_unknown:
-            raise AirflowFailException(str(unknown)) from unknown
+    except AirflowFailException:
+        raise
+    except SegmindError as error:
+        if skip_moderated and isinstance(error, SegmindModerationError):
+            raise AirflowSkipException(str(error)) from error
+        if then(error).task is Task.FAIL or (fail_unknown and isinstance(error, SegmindSubmitUnknownError)):
+            raise AirflowFailException(str(error)) from error
         raise
 
 
@@ -59,9 +43,10 @@ def default_retry_policy() -> Any:
             RetryRule(
                 exception=f"{kind.__module__}.{kind.__qualname__}",
                 action=RetryAction.RETRY,
-                retry_delay=delay,
-                reason=reason,
+                retry_delay=row.delay,
+                reason=row.why,
             )
-            for kind, delay, reason in _DELAYS
+            for kind, row in ERRORS.items()
+            if row.delay is not None
         ]
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import Any
 
 from airflow_provider_segmind.api.inputs import check_model, check_payload
-from airflow_provider_segmind.operators.job import SegmindJobOperator, is_template
-from airflow_provider_segmind.storage.images import presign
-
-if TYPE_CHECKING:
-    from airflow_provider_segmind.hooks.segmind import SegmindHook
+from airflow_provider_segmind.exceptions import SegmindInputError
+from airflow_provider_segmind.operators.job import SegmindJobOperator, Upload, known_at_parse
+from airflow_provider_segmind.storage.images import parse_image, presign
 
 
 class SegmindRunModelOperator(SegmindJobOperator):
@@ -31,8 +30,10 @@ class SegmindRunModelOperator(SegmindJobOperator):
 
     def __init__(self, *, model: str, payload: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not is_template(model):
+        if known_at_parse(model):
             check_model(model)
+        if known_at_parse(payload):
+            check_payload(payload)
         self.model = model
         self.payload = payload
 
@@ -41,14 +42,22 @@ class SegmindRunModelOperator(SegmindJobOperator):
         return check_model(self.model)
 
     def job_inputs(self) -> Mapping[str, Any]:
-        """Return the payload as the DAG gives it."""
-        return check_payload(self.payload)
+        """Return the payload as the DAG gives it, its addresses without their signatures."""
+        return {key: _identity(value) for key, value in check_payload(self.payload).items()}
 
-    def job_payload(self, hook: SegmindHook, valid_for: float) -> Mapping[str, Any]:  # noqa: ARG002 - the base's
+    def job_payload(self, upload: Upload, valid_for: float) -> Mapping[str, Any]:  # noqa: ARG002 - the base's
         """Return the payload with its ``s3://`` addresses presigned."""
         return {
             key: presign(value, aws_conn_id=self.aws_conn_id, valid_for=valid_for, parameter=f"payload[{key!r}]")
             if isinstance(value, str) and value.lower().startswith("s3://")
             else value
-            for key, value in self.job_inputs().items()
+            for key, value in check_payload(self.payload).items()
         }
+
+
+def _identity(value: object) -> object:
+    """Return what a value is known by: an address that is signed anew is the same input."""
+    if isinstance(value, str) and value.lower().startswith(("https://", "http://")):
+        with suppress(SegmindInputError):  # no valid address: the model is to say what it thinks of it
+            return parse_image(value).identity
+    return value

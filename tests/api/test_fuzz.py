@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tracemalloc
+from contextlib import suppress
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from airflow_provider_segmind.api import account, download, history, jobs, requests, submission
 from airflow_provider_segmind.api.flow import Answer
 from airflow_provider_segmind.api.rate_limit import MAX_RESET, reset_at
+from airflow_provider_segmind.api.responses import MAX_OUTPUTS, read_result
 from airflow_provider_segmind.api.values import JobState, SegmindOutput, SegmindResult
-from airflow_provider_segmind.exceptions import SegmindError
+from airflow_provider_segmind.exceptions import SegmindError, SegmindServiceError
 
 from .test_submission import BODY, DIGEST, Notebook, noted
 from .world import CUT, ID, MODEL, NOON, REFUSED, World
@@ -119,6 +121,8 @@ NASTY = {
     "10 MB of text": b'{"status": "FAILED", "error": "' + b"http://" * 1_400_000 + b'"}',
     "10 MB of Base64": b'{"status": "COMPLETED", "output": "' + b"QUJD" * 2_500_000 + b'"}',
     "10 MB of nothing": b" " * 10**7,
+    "10 MB of empty objects": b'{"status": "COMPLETED", "images": [' + b"{}," * 3_300_000 + b"1]}",
+    "10 MB of numbers": b'{"data": [' + b"1," * 5_000_000 + b"1]}",
     "10 MB of images": b'{"status": "COMPLETED", "images": [' + b'"https://a.b/c",' * 600_000 + b"1]}",
 }
 
@@ -130,14 +134,23 @@ def test_nasty_bodies_are_bodies(name, nasty):
     only_own_errors(name, [Answer(code, {}, NASTY[nasty])])
 
 
-def test_memory_is_bounded_by_a_small_multiple_of_the_body():
-    body = NASTY["10 MB of Base64"]
+@pytest.mark.parametrize("nasty", [name for name in NASTY if name.startswith("10 MB")])
+def test_memory_is_bounded_by_a_multiple_of_the_body(nasty):
+    """The multiple is JSON's own: an empty object is 3 bytes in a body and 72 in memory."""
+    body = NASTY[nasty]
     tracemalloc.start()
     try:
-        only_own_errors("result", [Answer(200, {}, body)])
-        assert tracemalloc.get_traced_memory()[1] < 8 * len(body)
+        for name in ("result", "find"):
+            only_own_errors(name, [Answer(200, {}, body)])
+        assert tracemalloc.get_traced_memory()[1] < 40 * len(body)
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("nasty", [name for name in NASTY if name.startswith("10 MB of")])
+def test_few_of_the_things_that_an_answer_lists_are_looked_at(nasty):
+    with suppress(SegmindServiceError):
+        assert len(read_result(Answer(200, {}, NASTY[nasty]), ID).outputs) <= MAX_OUTPUTS
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)

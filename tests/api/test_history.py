@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime
+from email.utils import format_datetime
 
 import pytest
 
 from airflow_provider_segmind.api.flow import Answer
-from airflow_provider_segmind.api.history import MAX_PAGES, PAGE_SIZES, SETTLED, find_request, fingerprint, get_record
+from airflow_provider_segmind.api.history import PAGES, SETTLED, find_request, fingerprint, get_record
 from airflow_provider_segmind.api.values import JobState
 from airflow_provider_segmind.exceptions import SegmindServiceError, SegmindSubmitUnknownError
 
@@ -27,7 +28,7 @@ def row(request_id=ID, at=NOON, model=MODEL, body=BODY, **more):
     return {"request_id": request_id, "model_name": model, "model_created": created, "request_body": body, **more}
 
 
-def pages(*rows, size=PAGE_SIZES[0]):
+def pages(*rows, size=100):
     """Return a history that serves these rows page by page."""
 
     def serve(send):
@@ -164,19 +165,17 @@ def test_a_history_without_end_is_unknown_after_some_pages(world):
     world.clock.now += 3600
 
     def serve(send):
-        first = int(send.params["page"]) * PAGE_SIZES[0]
-        return answer(
-            200, [row(f"o{first + n}", NOON + 600, body={"image": "http://x.y/"}) for n in range(PAGE_SIZES[0])]
-        )
+        first = int(send.params["page"]) * 100
+        return answer(200, [row(f"o{first + n}", NOON + 600, body={"image": "http://x.y/"}) for n in range(100)])
 
     with pytest.raises(SegmindSubmitUnknownError, match="pages"):
         find(world, serve)
-    assert len(world.sends) == MAX_PAGES
+    assert len(world.sends) == PAGES[100]
 
 
 def test_a_full_page_served_again_and_again_proves_no_absence(world):
     world.clock.now += 3600
-    page = [row(f"o{n}", NOON + 600, body={"image": "http://x.y/"}) for n in range(PAGE_SIZES[0])]
+    page = [row(f"o{n}", NOON + 600, body={"image": "http://x.y/"}) for n in range(100)]
     with pytest.raises(SegmindSubmitUnknownError):
         find(world, always(answer(200, page)))
     assert len(world.sends) <= 3
@@ -233,7 +232,7 @@ def test_rows_too_large_one_by_one_are_unknown(world):
     world.clock.now += 3600
     with pytest.raises(SegmindSubmitUnknownError, match="larger"):
         find(world, always(Answer(200, {}, b"[", cut="larger than 10485760 bytes")))
-    assert len(world.sends) == len(PAGE_SIZES)
+    assert len(world.sends) == len(PAGES)
 
 
 def test_a_flag_written_as_text_is_the_same_flag(world):
@@ -248,3 +247,46 @@ def test_a_failed_match_counts_only_once_our_own_row_would_have_landed(world):
         return answer(200, rows)
 
     assert find(world, serve) == "ours"
+
+
+def dated(rows, ahead):
+    """A page of a service whose clock is so many seconds behind ours."""
+    return answer(200, rows, date=format_datetime(datetime.fromtimestamp(NOON + 100 - ahead, UTC), usegmt=True))
+
+
+@pytest.mark.parametrize("ahead", [60, 3600, -60])
+def test_a_row_is_dated_by_the_services_clock(world, ahead):
+    world.clock.now = NOON + 100
+    assert find(world, always(dated([row(at=NOON - ahead)], ahead))) == ID
+
+
+def test_a_row_older_than_the_submit_is_not_it_whatever_the_clocks(world):
+    world.clock.now = NOON + 100
+    assert find(world, always(dated([row(at=NOON - 3600 - 30)], 3600))) is None
+
+
+def test_a_note_of_the_future_holds_no_worker(world):
+    assert find(world, always(answer(200, [])), since=NOON + 3600) is None
+    assert world.clock() - NOON <= SETTLED
+
+
+def test_a_job_without_inputs_cannot_be_told_from_others(world):
+    with pytest.raises(SegmindSubmitUnknownError):
+        find(world, always(answer(200, [row()])), body={})
+
+
+def test_a_limit_of_the_history_closes_no_gate_and_is_no_reason_to_wait_for_one(world):
+    with pytest.raises(SegmindServiceError) as caught:
+        world.run(get_record(world.service, ID), always(error(429)))
+    assert caught.value.status_code == 429
+    assert not world.service.limiter.is_closed(world.clock())
+
+
+def test_a_submit_that_broke_off_late_has_its_row_waited_for_from_then(world):
+    world.clock.now = NOON + 300
+
+    def serve(send):
+        return answer(200, [row(at=NOON + 299)] if world.clock() >= NOON + 340 else [])
+
+    flow = find_request(world.service, MODEL, fingerprint(BODY), since=NOON, until=NOON + 300)
+    assert world.run(flow, serve).request_id == ID

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_segmind.api.history import fingerprint
-from airflow_provider_segmind.api.submission import MAX_POSTS, Entry, acquire_job, digest_of
+from airflow_provider_segmind.api.note import Entry, digest_of
+from airflow_provider_segmind.api.submission import MAX_POSTS, acquire_job
 from airflow_provider_segmind.exceptions import (
     SegmindAuthError,
     SegmindInputError,
@@ -24,6 +25,7 @@ DIGEST = digest_of(MODEL, BODY)
 WANTED = fingerprint(BODY)
 FILE = "https://images.segmind.com/generations/a.png"
 NEW = queued("new")
+DAY = 86_400.0
 
 
 class Notebook:
@@ -120,12 +122,75 @@ def test_a_signed_address_that_answers_only_a_get_is_not_gone(world):
         [error(404)],
         [answer(200, row(model_status="FAILED"))],
         [answer(200, row(model_status="COMPLETED"))],
-        [answer(200, row(model_status="COMPLETED", generation_url=FILE)), answer(404)],
-        [answer(200, row(model_status="COMPLETED", generation_url=FILE)), answer(403)],
+        [answer(200, row(model_status="COMPLETED", generation_url=FILE)), answer(404), answer(410)],
+        [answer(200, row(at=NOON - 7 * DAY, model_status="COMPLETED", generation_url=FILE)), answer(403), answer(403)],
     ],
 )
 def test_what_is_lost_is_submitted_anew(world, after):
     assert acquire(world, noted(age=4000), [error(404), *after, NEW]).job.request_id == "new"
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        [answer(404), answer(200)],
+        [answer(404), error(503), answer(404), error(503)],
+        [answer(403), answer(403), answer(403), answer(403)],
+    ],
+    ids=["once only", "with trouble between", "a proxy's, for a file that is an hour old"],
+)
+def test_a_file_is_gone_only_on_its_stores_own_and_repeated_word(world, after):
+    script = [error(404), answer(200, row(model_status="COMPLETED", generation_url=FILE)), *after]
+    assert acquire(world, noted(age=4000), script, payload=never).outcome.output_url == FILE
+
+
+@pytest.mark.parametrize("stranger", [html(404), answer(404, "default backend - 404"), answer(404, b"")])
+@pytest.mark.parametrize("host", ["/v2/", "history"])
+def test_a_strangers_404_is_no_word_about_a_job(world, host, stranger):
+    """A proxy, an ingress, a host without a history: taken at their word, a job that runs would be paid for again."""
+    note = noted(age=4000)
+    with pytest.raises(SegmindServiceError):
+        acquire(world, note, lambda send: stranger if host in send.url else error(404), payload=never)
+    assert note.entry.request_id == ID
+
+
+def test_a_result_that_expires_between_status_and_result_is_recovered(world):
+    record = answer(200, row(model_status="COMPLETED", generation_url=FILE))
+    script = [status("COMPLETED"), error(404), record, answer(200)]
+    assert acquire(world, noted(age=4000), script, payload=never).outcome.output_url == FILE
+
+
+def test_nothing_is_posted_after_the_deadline(world):
+    note = Notebook()
+    flow = acquire_job(world.service, note, MODEL, DIGEST, never, deadline=NOON)
+    with pytest.raises(SegmindServiceError, match="timeout"):
+        world.run(flow, [])
+    assert note.events == []
+
+
+def test_no_post_is_repeated_after_the_deadline(world):
+    note = Notebook()
+    flow = acquire_job(world.service, note, MODEL, DIGEST, lambda: BODY, deadline=NOON + 30)
+    with pytest.raises(SegmindServiceError, match="timeout"):
+        world.run(flow, lambda send: CUT if send.method == "POST" else answer(200, []))
+    assert (len(world.posts), note.entry) == (1, None)
+
+
+def test_a_payload_is_not_made_where_the_limit_has_no_room_for_it(world):
+    world.service.limiter.close_until(NOON + 60)
+    with pytest.raises(SegmindRateLimitError):
+        acquire(world, Notebook(), [], payload=never)
+
+
+def test_a_row_of_the_future_is_a_job_of_now(world):
+    _, got = unanswered(world, [row("found", NOON + 19_800)])
+    assert got.job.submitted_at == NOON
+
+
+def test_resubmitting_pauses_between_its_posts(world):
+    with pytest.raises(SegmindSubmitUnknownError):
+        acquire(world, Notebook(), always(html(504)), "resubmit")
+    assert world.times == sorted(set(world.times))
 
 
 def test_an_expired_job_still_pending_in_the_history_is_kept(world):
@@ -305,3 +370,13 @@ def test_each_post_is_noted_with_its_own_moment(world):
     acquire(world, note, serve)
     assert len(moments) == 3
     assert all(noted_at == posted_at for noted_at, posted_at in moments)
+
+
+@pytest.mark.parametrize("start", [Notebook(), noted(None)], ids=["this try's", "an earlier try's"])
+def test_a_submit_given_up_as_unknown_is_still_noted_where_the_next_is_refused(world, start):
+    """With on_unknown_submit="resubmit"; a later try with "reconcile" can still adopt its job."""
+    script = [CUT, error(406)] if start.entry is None else [error(406)]
+    with pytest.raises(SegmindRequestError):
+        acquire(world, start, script, "resubmit")
+    assert start.entry is not None
+    assert start.entry.request_id is None

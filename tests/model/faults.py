@@ -106,6 +106,8 @@ SUBMIT: dict[str, Fault] = {
 }
 
 TROUBLE: dict[str, Fault] = {
+    "a stranger's 403": instead(replace(HTML, status=403)),
+    "a stranger's 404": instead(replace(HTML, status=404)),
     "not sent": cut(sent=False),
     "cut": cut(),
     "silent": cut(seconds=30.0),

@@ -7,8 +7,9 @@ import io
 import json
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from email.utils import format_datetime
 from functools import cache
 from typing import Any
 
@@ -156,6 +157,8 @@ class ServiceModel:
             answer = queue.popleft()(self, go) if queue else go()
         finally:
             self.clock.advance(LATENCY)
+        date = format_datetime(datetime.fromtimestamp(self.clock() + self.skew, UTC), usegmt=True)
+        answer = replace(answer, headers={**answer.headers, "date": date})
         if request.into is not None and answer.ok:
             request.into.begin(answer.headers)
             for at in range(0, len(answer.body), 50):
@@ -257,7 +260,9 @@ class ServiceModel:
 
     def _file(self, request: Send, name: str, sender: Any) -> Answer:
         job = self.job(name)
-        if job is None or not job.has_file(self.clock()):
+        if job is None or job.told_gone:
+            return Answer(404, {"content-type": "application/xml"}, b"<Error>NoSuchKey</Error>")
+        if not job.has_file(self.clock()):
             return Answer(403, {"content-type": "application/xml"}, b"<Error>AccessDenied</Error>")
         headers = {"content-type": "image/png", "content-length": str(len(job.content))}
         return Answer(200, headers, job.content)

@@ -1,4 +1,4 @@
-"""A task across tries and crashes: its durable note and its legs, as ``operators/legs.py`` has them, step by step."""
+"""A task across tries and crashes: its note and the flows of its legs, driven step by step."""
 
 from __future__ import annotations
 
@@ -11,29 +11,21 @@ from typing import Any
 
 from airflow_provider_segmind.api.download import download
 from airflow_provider_segmind.api.flow import Flow, Pause, TransportFailure, pause
-from airflow_provider_segmind.api.jobs import get_result, raise_for_outcome, watch
+from airflow_provider_segmind.api.jobs import watch
+from airflow_provider_segmind.api.note import digest_of
 from airflow_provider_segmind.api.service import Service
-from airflow_provider_segmind.api.submission import (
-    Acquired,
-    Entry,
-    acquire_job,
-    completed_outcome,
-    digest_of,
-    recover_expired,
-)
-from airflow_provider_segmind.api.values import JobOutcome, JobState, OutcomeStatus, SegmindOutput, SegmindResult
-from airflow_provider_segmind.exceptions import (
-    SegmindError,
-    SegmindJobExpiredError,
-    SegmindJobFailedError,
-    SegmindServiceError,
-    SegmindStorageError,
-)
+from airflow_provider_segmind.api.submission import Acquired, acquire_job, collect
+from airflow_provider_segmind.api.values import JobOutcome
+from airflow_provider_segmind.exceptions import SegmindError, SegmindStorageError
+from airflow_provider_segmind.operators.note import TaskNote
 from airflow_provider_segmind.triggers.events import read_event
 from tests.model.service_model import MODEL, Clock, ServiceModel
 
 MAX_STEPS = 600
 """No run of a flow takes more requests and pauses than this."""
+
+LONGEST_ON_THE_WAY = 10.0
+"""Seconds that a request of a dead process takes to be accepted; the flows promise nothing for longer ones."""
 
 KEY = "SG_0123456789abcdef"
 
@@ -42,8 +34,11 @@ class Crash(BaseException):
     """The process is gone."""
 
 
-class Note:
-    """What survives: JSON. ``crash_at`` counts writes and deletions down; at zero the process dies before or after."""
+class Store:
+    """
+    Airflow's task state store: JSON that survives. ``crash_at`` counts writes and deletions down; at zero the process
+    dies before or after.
+    """
 
     def __init__(self) -> None:
         self.stored: str | None = None
@@ -51,13 +46,13 @@ class Note:
         self.crash_after = False
         self.ids: set[str] = set()
 
-    def read(self) -> Entry | None:
-        return None if self.stored is None else Entry.read(json.loads(self.stored))
+    def get(self, key: str) -> Any:
+        return None if self.stored is None else json.loads(self.stored)
 
-    def write(self, entry: Entry) -> None:
-        self._change(json.dumps(entry.as_json(), allow_nan=False))
+    def set(self, key: str, value: Any, **_: Any) -> None:
+        self._change(json.dumps(value, allow_nan=False))
 
-    def forget(self) -> None:
+    def delete(self, key: str) -> None:
         self._change(None)
 
     def _change(self, stored: str | None) -> None:
@@ -67,9 +62,8 @@ class Note:
         if dies and not self.crash_after:
             raise Crash
         self.stored = stored
-        entry = self.read()
-        if entry is not None and entry.request_id is not None:
-            self.ids.add(entry.request_id)
+        if stored is not None and (request_id := json.loads(stored)["request_id"]) is not None:
+            self.ids.add(request_id)
         if dies:
             raise Crash
 
@@ -99,6 +93,7 @@ class Run:
         self._clock = model.clock
         self._waits_for: Any = None
         self._due = 0.0
+        self._asked_at = self._clock()
         self._steps = 0
         self.done = False
         self.value: Any = None
@@ -122,13 +117,16 @@ class Run:
         except StopIteration as stop:
             self.done, self.value = True, stop.value
             return
+        self._asked_at = self._clock()
         if isinstance(asked, Pause):
             assert 0.0 <= asked.seconds <= 3700.0
             self._due = self._clock() + asked.seconds
         self._waits_for = asked
 
     def kill(self, *, in_flight: bool) -> None:
-        """End the process; ``in_flight``: the request that it waits for reaches the service first."""
+        """End the process; ``in_flight``: the request that it waits for reaches the service first, if it is fresh."""
+        if self._clock() - self._asked_at > LONGEST_ON_THE_WAY:
+            in_flight = False
         if in_flight and self._waits_for is not None and not isinstance(self._waits_for, Pause):
             with suppress(TransportFailure, SegmindError):
                 self._model.handle(self._waits_for, self._sender)
@@ -148,7 +146,7 @@ class Task:
     def __init__(self, image: int, clock: Clock, model: ServiceModel, jitter: Callable[[float, float], float]) -> None:
         self.image = image
         self.clock, self.model, self.jitter = clock, model, jitter
-        self.note = Note()
+        self.store = Store()
         self.stage = "idle"
         self.life = 0
         self.mode: Any = "reconcile"
@@ -160,6 +158,11 @@ class Task:
         self._acquired: Acquired | None = None
         self._event = ""
         self._deadline = 0.0
+
+    @property
+    def note(self) -> TaskNote:
+        """Each process has its own; Airflow raises a task's number of allowed tries with each clear."""
+        return TaskNote(self.store, series=self.life)
 
     def _service(self) -> Service:
         """Each process has its own limiter."""
@@ -181,6 +184,7 @@ class Task:
             self.digest(),
             lambda: body_of(self.image, self.tries),
             on_unknown_submit=mode,
+            deadline=self._deadline,
         )
         self.stage, self.run = "leg 1", Run(flow, self.model, self)
 
@@ -195,12 +199,8 @@ class Task:
             self.last_error = error
             self.stage, self.run = "idle", None
         except Crash:
-            self.note.crash_at = None
+            self.store.crash_at = None
             self.stage, self.run = "idle", None
-            if self.file is not None and self.note.stored is None:
-                # The one window that stays open: the note is gone and Airflow has not heard of the success. To the
-                # next try that is a clear after a success.
-                self.ask_anew(self.image)
         else:
             if self.run.done:
                 self._ended(self.run.value)
@@ -246,7 +246,7 @@ class Task:
         self.end_try()
         self.image, self.file = image, None
         self.life += 1
-        self.note.ids.clear()
+        self.store.ids.clear()
 
     def end_try(self) -> None:
         """A user clears the task, or marks it failed, wherever it is."""
@@ -258,36 +258,12 @@ class Task:
             self.step()
 
     def _finish(self, service: Service, outcome: JobOutcome) -> Flow[None]:
-        if outcome.status is OutcomeStatus.ERROR:
-            result = yield from get_result(service, outcome.request_id)
-            if result.status is not JobState.COMPLETED:
-                raise SegmindServiceError("the wait broke off")
-            outcome = completed_outcome(result)
-        if outcome.status is OutcomeStatus.EXPIRED:
-            outcome = (yield from recover_expired(service, outcome.request_id)) or outcome
-        try:
-            raise_for_outcome(service, outcome)
-        except SegmindJobFailedError:
-            self.note.forget()
-            raise
+        collected = yield from collect(service, self.note, outcome)
         file = io.BytesIO()
-        yield from download(service, (yield from self._result(service, outcome)), file, image=True)
+        yield from download(service, collected.result, file, image=True)
         yield from pause(0.1)
         if not self.storage_up:
             raise SegmindStorageError("the storage is down")
         self.file = file.getvalue()
         yield from pause(0.1)
-        self.note.forget()
-
-    def _result(self, service: Service, outcome: JobOutcome) -> Flow[SegmindResult]:
-        if outcome.result is not None:
-            return outcome.result
-        if outcome.output_url is not None:
-            return SegmindResult(outcome.request_id, JobState.COMPLETED, (SegmindOutput(url=outcome.output_url),))
-        try:
-            return (yield from get_result(service, outcome.request_id))
-        except SegmindJobExpiredError:
-            recovered = yield from recover_expired(service, outcome.request_id)
-            if recovered is None or recovered.result is None:
-                raise
-            return recovered.result
+        self.note.finish()

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import base64
+from itertools import count
 
+import pytest
+
+from airflow_provider_segmind.exceptions import SegmindInputError, SegmindOutputError
 from airflow_provider_segmind.operators.segmind import SegmindRunModelOperator
 from tests.operators.task import Task
 from tests.photos import photo, subject_pixels
@@ -25,3 +29,60 @@ def test_s3_addresses_at_the_top_level_are_presigned(segmind, s3):
     run(model="bria-erase-foreground", payload={"image": source})
 
     assert segmind.jobs[0].image == f"{s3.url}/{s3.bucket}/in/cup.png"
+
+
+def test_an_address_that_is_signed_anew_is_the_same_input(segmind, s3, tmp_path):
+    signatures = count()
+    address = f"{s3.url}/{s3.bucket}/in/cup.png"
+    s3.put("in/cup.png", photo())
+
+    def make():
+        payload = {"image": f"{address}?X-Amz-Signature={next(signatures)}"}
+        return SegmindRunModelOperator(
+            task_id="run", model="bria-erase-foreground", payload=payload, destination=f"{tmp_path}/", poll_interval=0.1
+        )
+
+    task = Task(make)
+    task.leg_1()
+    task.run()
+
+    assert next(signatures) > 2
+    assert len(segmind.jobs) == 1
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_web_page_in_a_files_place_is_not_stored(segmind, tmp_path, quick_retries, deferrable):
+    segmind.faults.add("wrong_file", times=None)
+    payload = {"image": base64.b64encode(photo()).decode()}
+    with pytest.raises(SegmindOutputError, match=r"web page|not image/png"):
+        run(model="bria-erase-foreground", payload=payload, destination=f"{tmp_path}/", deferrable=deferrable)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["text_as_png", "text"])
+def test_what_is_named_an_image_must_be_one(segmind, tmp_path, quick_retries, content):
+    segmind.faults.add("wrong_file", times=None, content=content)
+    payload = {"image": base64.b64encode(photo()).decode()}
+    with pytest.raises(SegmindOutputError, match="not image/png"):
+        run(model="bria-erase-foreground", payload=payload, destination=f"{tmp_path}/")
+
+
+def test_a_result_without_a_public_address_and_without_a_destination_is_kept_to_be_stored(segmind, tmp_path):
+    segmind.faults.add("output_as", times=None)
+    segmind.faults.add("foreign_url", on="record", times=None, url="https://decoy.example/a.png")
+    payload = {"image": base64.b64encode(photo()).decode()}
+
+    def make():
+        return SegmindRunModelOperator(
+            task_id="run", model="bria-erase-foreground", payload=payload, poll_interval=0.1, destination=destination
+        )
+
+    task, destination = Task(make), None
+    with pytest.raises(SegmindInputError, match="destination=None"):
+        task.run()
+    destination = f"{tmp_path}/"
+    task.run()
+
+    assert len(segmind.jobs) == 1
+    assert subject_pixels(next(tmp_path.iterdir()).read_bytes()) == 0

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 
 from airflow_provider_segmind.exceptions import SegmindError, SegmindInputError
 from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
@@ -33,13 +34,71 @@ URL = "https://example.com/cup.png"
         ({"timeout": -1}, "timeout=-1"),
         ({"timeout": "10 minutes"}, "timeout='10 minutes'"),
         ({"poll_interval": 0}, "poll_interval=0"),
+        ({"image": None}, "image"),
+        ({"image": 7}, "7"),
+        ({"image": ["a.png"]}, "image"),
+        ({"destination": 7}, "7"),
+        ({"preserve_alpha": "perhaps"}, "preserve_alpha='perhaps'"),
+        ({"preserve_alpha": None}, "preserve_alpha=None"),
+        ({"visual_output_content_moderation": []}, "visual_output_content_moderation=[]"),
+        ({"deferrable": "False"}, "deferrable='False'"),
+        ({"segmind_conn_id": None}, "segmind_conn_id=None"),
+        ({"aws_conn_id": 7}, "aws_conn_id=7"),
+        ({"image": "~nobody-of-that-name/cup.png"}, "~nobody-of-that-name"),
     ],
 )
 def test_it_is_refused_as_the_dag_is_parsed(options, said):
     with pytest.raises(SegmindInputError) as wrong:
         BriaEraseForegroundOperator(task_id="erase", **{"image": URL, **options})
 
+    name = next(iter(options))
+    assert name in str(wrong.value)
     assert said in str(wrong.value)
+    assert re.search(r"give|choose|write|check|name", str(wrong.value)), "a remedy"
+
+
+@pytest.mark.parametrize("later", ["{{ params.it }}", "{% if x %}a{% endif %}"])
+def test_what_a_template_will_say_is_not_judged_before(later):
+    BriaEraseForegroundOperator(task_id="erase", image=later, destination=later, preserve_alpha=later)
+    SegmindRunModelOperator(task_id="run", model=later, payload={"image": later, "deep": [{"x": later}]})
+
+
+def test_what_another_task_returns_is_not_judged_before():
+    with DAG("later"):
+        upstream = BriaEraseForegroundOperator(task_id="first", image=URL).output
+        BriaEraseForegroundOperator(
+            task_id="erase", image=upstream["uri"], destination=upstream, preserve_alpha=upstream
+        )
+        SegmindRunModelOperator(task_id="run", model="any", payload={"image": upstream["output_url"]})
+
+
+def test_bad_input_of_a_mapped_task_burns_no_retries():
+    """It comes up outside of ``execute``, as the task is unmapped."""
+    with pytest.raises(AirflowFailException, match="image"):
+        BriaEraseForegroundOperator(task_id="erase", image="s3://bucket/folder/")
+
+
+@pytest.mark.parametrize("payload", [None, "x", 7, {1: 2}, {"a": float("nan")}, {"a": object()}, {"a": "\ud83d"}])
+def test_a_payload_that_cannot_be_sent_is_refused_as_the_dag_is_parsed(payload):
+    with pytest.raises(SegmindInputError, match="payload="):
+        SegmindRunModelOperator(task_id="run", model="any", payload=payload)
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+@pytest.mark.parametrize("prefix", [False, True])
+def test_a_photo_is_not_replaced_by_its_own_result(erase, segmind, image, deferrable, prefix):
+    destination = image.rpartition("/")[0] + "/" if prefix else image
+    with pytest.raises(AirflowFailException, match="destination"):
+        erase(destination=destination, deferrable=deferrable).run()
+
+    assert "submit" not in segmind.requests.counts
+
+
+def test_a_store_without_its_provider_is_refused_before_the_submit(erase, segmind):
+    with pytest.raises(AirflowFailException, match="provider"):
+        erase(destination="gs://bucket/out.png").run()
+
+    assert "submit" not in segmind.requests.counts
 
 
 @pytest.mark.parametrize("model", ["../x", "", "a/b"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import json
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
@@ -159,6 +159,30 @@ def test_a_cut_submit_is_found_in_the_history(erase, segmind, destination):
     assert task.store.values == {}
 
 
+def test_a_submit_that_is_never_answered_is_found_in_the_history(erase, segmind, monkeypatch):
+    impatient = json.loads(segmind.connection)
+    impatient["extra"] = json.dumps({**json.loads(impatient.get("extra") or "{}"), "read_timeout": 0.4})
+    monkeypatch.setenv("AIRFLOW_CONN_SEGMIND_DEFAULT", json.dumps(impatient))
+    segmind.faults.add("hang_after_accept")
+    facts = erase().run()
+
+    assert [job.request_id for job in segmind.jobs] == [facts["request_id"]]
+
+
+def test_a_key_refused_while_polling_fails_for_good_and_keeps_the_note(erase, segmind, destination):
+    refused = segmind.faults.add("error", on=["status", "result"], status=401, times=None)
+    task = erase()
+    with pytest.raises(AirflowFailException, match="password"):
+        task.run()
+    assert task.store.get(KEY)["request_id"] == segmind.jobs[0].request_id
+    assert segmind.requests.counts == {"submit": 1, "status": 1, "result": 1}  # an endless 401 is asked few times
+    segmind.faults.remove(refused.id)
+    task.run()
+
+    assert len(segmind.jobs) == 1
+    assert destination.exists()
+
+
 def test_a_submit_answered_without_an_id_is_found_in_the_history(erase, segmind):
     segmind.faults.add("no_request_id")
     erase().run()
@@ -251,65 +275,6 @@ def test_an_expired_job_that_is_still_pending_is_looked_up_again(erase, segmind)
 
     assert len(segmind.jobs) == 1
     assert task.store.get(KEY)["request_id"]
-
-
-@pytest.mark.parametrize("deferrable", [True, False])
-def test_a_limited_submit_waits_for_the_gate(erase, segmind, deferrable):
-    segmind.faults.add("rate_limited", on="submit", seconds=6.0)
-    task = erase(deferrable=deferrable)
-    began = time.time()
-    task.run()
-
-    assert len(segmind.jobs) == 1
-    assert segmind.requests.counts["submit"] == 2
-    assert segmind.jobs[0].created >= began + 5.0
-    assert len(task.triggers) == (2 if deferrable else 0)
-
-
-def test_a_gate_that_opens_after_the_deadline_is_a_timeout_without_a_job(erase, segmind):
-    segmind.faults.add("rate_limited", on="submit", seconds=500.0, times=None)
-    task = erase(timeout=60)
-    with pytest.raises(SegmindJobTimeoutError, match="rate limit"):
-        task.run()
-
-    assert task.store.values == {}
-    assert segmind.requests.counts["submit"] == 1
-
-
-class TestWithoutATaskStateStore:
-    """Airflow before 3.3: what a deferral can carry, it carries."""
-
-    def test_a_result_file_that_is_late_defers_again_instead_of_paying_again(
-        self, erase, segmind, destination, quick_retries, monkeypatch
-    ):
-        monkeypatch.setattr("airflow_provider_segmind.operators.legs.DEFERRED_STORE_SECONDS", 0.05)
-        segmind.faults.add("error", on="file", status=503, times=7)
-        task = erase(durable=False)
-        task.run()
-
-        assert len(segmind.jobs) == 1
-        assert [event.get("deferrals") for event in task.events] == [None, 1]
-        assert destination.exists()
-
-    def test_it_gives_up_for_good_and_without_a_retry(self, erase, segmind, quick_retries, monkeypatch):
-        monkeypatch.setattr("airflow_provider_segmind.operators.legs.DEFERRED_STORE_SECONDS", 0.01)
-        segmind.faults.add("error", on="file", status=503, times=None)
-        task = erase(durable=False)
-        with pytest.raises(AirflowFailException, match="is paid for"):
-            task.run()
-
-        assert len(segmind.jobs) == 1
-
-    def test_a_timeout_fails_for_good_for_a_retry_would_pay_again(self, erase, segmind):
-        segmind.faults.add("job_takes", seconds=5.0)
-        with pytest.raises(AirflowFailException, match=r"still runs.*so there is none"):
-            erase(durable=False, timeout=0.4).run()
-
-    def test_a_cut_submit_is_reconciled_within_the_try(self, erase, segmind):
-        segmind.faults.add("cut_after_accept")
-        erase(durable=False).run()
-
-        assert len(segmind.jobs) == 1
 
 
 def test_an_outage_of_the_service_while_polling_is_waited_out(erase, segmind, quick_retries):

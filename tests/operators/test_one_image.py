@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -92,6 +93,8 @@ def test_an_image_in_s3_goes_as_an_address_and_its_result_comes_back_with_metada
         )
     ).run()
 
+    expiry = re.search(r"X-Amz-Expires=(\d+)", segmind.jobs[0].source)
+    assert int(expiry[1]) > 600 + 1800, "good past the deadline"
     stored = s3.get("out/cup é.png")
     assert subject_pixels(stored["Body"]) == 0
     assert stored["ContentType"] == "image/png"
@@ -160,7 +163,7 @@ def test_a_moderation_block_fails_for_good_or_skips(erase, segmind, choice, expe
 
 def test_what_is_no_image_never_reaches_the_destination(erase, segmind, destination, quick_retries):
     segmind.faults.add("wrong_file", times=None)
-    with pytest.raises(SegmindOutputError, match="not an image"):
+    with pytest.raises(SegmindOutputError, match=r"web page|not an image"):
         erase().run()
 
     assert not destination.parent.exists()

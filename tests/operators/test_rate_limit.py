@@ -1,0 +1,88 @@
+"""A submit at a closed gate: who waits, how long, how often it asks, and what is said when the time is up."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from airflow_provider_segmind.exceptions import SegmindJobTimeoutError, SegmindRateLimitError, SegmindServiceError
+from airflow_provider_segmind.operators.note import KEY
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_limited_submit_waits_for_the_gate(erase, segmind, deferrable):
+    segmind.faults.add("rate_limited", on="submit", seconds=6.0)
+    task = erase(deferrable=deferrable)
+    began = time.time()
+    task.run()
+
+    assert len(segmind.jobs) == 1
+    assert segmind.requests.counts["submit"] == 2
+    assert segmind.jobs[0].created >= began + 5.0
+    assert len(task.triggers) == (2 if deferrable else 0)
+
+
+def test_a_gate_that_opens_after_the_deadline_ends_the_try_without_a_job(erase, segmind):
+    segmind.faults.add("rate_limited", on="submit", seconds=500.0, times=None)
+    task = erase(timeout=60)
+    with pytest.raises(SegmindRateLimitError, match="Nothing was submitted within timeout=60 s"):
+        task.run()
+
+    assert task.store.values == {}
+    assert segmind.requests.counts["submit"] == 1
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_429_without_end_gets_few_submits(erase, segmind, deferrable):
+    segmind.faults.add("rate_limited", on="submit", times=None, reset="past")
+    task = erase(deferrable=deferrable, timeout=8)
+    with pytest.raises((SegmindRateLimitError, SegmindServiceError), match="Nothing was submitted"):
+        task.run()
+
+    assert segmind.requests.counts["submit"] <= 5  # after 0, 1, 3, 7 s: each wait is twice the one before
+
+
+def test_the_deadline_stays_where_it_was_however_often_the_submit_waits(erase, segmind):
+    segmind.faults.add("rate_limited", on="submit", times=2, seconds=1.0)
+    task = erase(timeout=60)
+    task.run()
+
+    gates, job = task.triggers[:2], task.triggers[2]
+    assert {kwargs["deadline"] for _, kwargs in gates} == {job[1]["deadline"]}
+
+
+def test_an_image_is_uploaded_once_however_often_the_submit_waits(erase, segmind, image):
+    segmind.faults.add("rate_limited", on="submit", times=2, seconds=1.0)
+    erase(image_delivery="upload").run()
+
+    assert (segmind.requests.counts["submit"], segmind.requests.counts["upload"]) == (3, 1)
+
+
+def test_a_noted_job_that_cannot_be_asked_about_is_named_as_paid_for(erase, segmind):
+    task = erase(timeout=60)
+    task.leg_1()
+    segmind.faults.add("rate_limited", on="status", seconds=500.0, times=None)
+    with pytest.raises(SegmindJobTimeoutError, match="paid for") as timeout:
+        task.run()
+
+    assert timeout.value.request_id == task.store.get(KEY)["request_id"]
+
+
+def test_a_limit_of_segminds_storage_is_trouble_and_no_gate(erase, segmind):
+    segmind.faults.add("error", on="upload", status=429, times=None)
+    with pytest.raises(SegmindServiceError):
+        erase(image_delivery="upload", deferrable=False).run()
+
+    assert segmind.requests.counts["upload"] == 1
+
+
+def test_airflows_own_timeout_comes_long_after_ours(erase, segmind):
+    segmind.faults.add("rate_limited", on="submit", seconds=1.0)
+    task = erase(timeout=60)
+    gate = task.leg_1()
+    job = task.resume(task.wait(gate), gate.method_name)
+
+    assert all(isinstance(deferral, TaskDeferred) for deferral in (gate, job))
+    assert min(gate.timeout.total_seconds(), job.timeout.total_seconds()) > 60 + 1800
