@@ -62,6 +62,8 @@ def _mark(value: object) -> str:
             return f"data:{len(data)}:{_digest(data[:_HEAD])}:{_digest(data)}"
     if isinstance(value, str) and value.lower() in ("true", "false"):
         value = value.lower() == "true"
+    if isinstance(value, int) and abs(value) < 1 << 53:
+        value = float(value)  # a database may keep a flag as 1, and 7 as 7.0
     return f"value:{_digest(json.dumps(value, sort_keys=True, default=str).encode())}"
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 KEY = "segmind_job"
 FINISHED = "finished_in"
+KEPT_FOR = timedelta(days=14)  # whatever [state_store] default_retention_days says: a file is kept for 7
 SETTLED_FOR = timedelta(days=1)  # longer than Airflow lets a retry wait by default
 
 
@@ -60,7 +61,7 @@ class TaskNote:
         """Keep an entry."""
         self._here = entry
         if self._store is not None:
-            self._store.set(KEY, entry.as_json())
+            self._store.set(KEY, entry.as_json(), retention=KEPT_FOR)
 
     def finish(self) -> None:
         """

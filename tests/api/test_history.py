@@ -235,6 +235,11 @@ def test_rows_too_large_one_by_one_are_unknown(world):
     assert len(world.sends) == len(PAGES)
 
 
+@pytest.mark.parametrize("theirs", [1, 1.0, "True"])
+def test_a_flag_kept_as_a_number_is_the_same_flag(world, theirs):
+    assert find(world, pages(row(body={"image": LINK, "preserve_alpha": theirs}))) == ID
+
+
 def test_a_flag_written_as_text_is_the_same_flag(world):
     assert find(world, pages(row(body={"image": LINK, "preserve_alpha": "True"}))) == ID
 

@@ -64,7 +64,7 @@ def test_what_a_template_will_say_is_not_judged_before(later):
 
 
 def test_what_another_task_returns_is_not_judged_before():
-    with DAG("later"):
+    with DAG("later", schedule=None):
         upstream = BriaEraseForegroundOperator(task_id="first", image=URL).output
         BriaEraseForegroundOperator(
             task_id="erase", image=upstream["uri"], destination=upstream, preserve_alpha=upstream
