@@ -27,10 +27,17 @@ HELP = {
     "history_delay": "seconds until a request appears in the history",
     "credits": "balance of the account in USD",
     "max_image_mb": "larger input images fail",
-    "seed": "makes job times repeatable",
+    "seed": "makes job times repeatable (default: they are not)",
     "data_dir": "folder for jobs and files, kept over restarts (default: a temporary one)",
 }
 TYPES = {"port": int, "requests_per_minute": int, "seed": int, "host": str, "key": str, "data_dir": Path}
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Names each default that is a value; what stands for none is said in words."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
 
 
 def parse(arguments: Sequence[str] | None = None) -> Settings:
@@ -42,7 +49,7 @@ def parse(arguments: Sequence[str] | None = None) -> Settings:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_segmind.emulator",
         description="The Segmind API on this machine: no account, no bill.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     for field in dataclasses.fields(Settings):
         default = 8765 if field.name == "port" else field.default

@@ -38,12 +38,14 @@ class Model:
     :param make: makes the output of the parameters and of the image that they name, on a worker thread
     :param needs_image: the parameter ``image`` is required
     :param refusal: a status and a text with which every request is answered: the model cannot be used
+    :param objection: says what is wrong with parameters that are refused at once, not when the job runs
     """
 
     cost: float
     make: Callable[[Mapping[str, Any], bytes], Output] | None
     needs_image: bool = False
     refusal: tuple[int, str] | None = None
+    objection: Callable[[Mapping[str, Any]], str | None] = lambda _: None
 
 
 def flag(payload: Mapping[str, Any], name: str, default: bool) -> bool:
@@ -94,6 +96,12 @@ def _paint(payload: Mapping[str, Any], image: bytes) -> Output:  # noqa: ARG001 
     )
 
 
+def _too_many_steps(payload: Mapping[str, Any]) -> str | None:
+    steps = payload.get("steps", 20)
+    good = isinstance(steps, int) and not isinstance(steps, bool) and 1 <= steps <= 50
+    return None if good else "Invalid value for steps: must be an integer from 1 to 50"
+
+
 _PAINT_NUMBERS = {"width": 512, "height": 512, "num_images": 1}
 
 
@@ -106,6 +114,8 @@ MODELS: Mapping[str, Model] = {
     "bria-erase-foreground": Model(cost=0.03, make=_erase, needs_image=True),
     "llava-v1.6": Model(cost=0.002, make=_describe, needs_image=True),
     "seedream-4.5": Model(cost=0.04, make=_paint),
+    "strict-model": Model(cost=0.01, make=_paint, objection=_too_many_steps),
     "sd1.5-txt2img": Model(cost=0.0, make=None, refusal=(410, "This model has been retired")),
     "team-only-model": Model(cost=0.0, make=None, refusal=(403, "Your account does not have access to this model")),
+    "over-team-limit": Model(cost=0.0, make=None, refusal=(406, "Your team has reached its spend limit")),
 }

@@ -78,6 +78,8 @@ class Service:
             return refuse(404, f"Model not found: {call.model}")
         if model.refusal is not None:
             return refuse(*model.refusal)
+        if (objection := model.objection(call.payload)) is not None:
+            return refuse(406, objection)
         if (balance := self._workshop.balance) < model.cost:
             return refuse(406, f"Insufficient credits. Your balance is ${balance:.4f}")
         return self._workshop.accept(str(call.model), call.payload, call.raw, via, call.plan)
@@ -143,7 +145,7 @@ class Service:
         state = job.state(time.time())
         if state == "FAILED":
             return self._failed(job)
-        body = {"status": state, "request_id": job.request_id, "error": None, "metrics": self._metrics(job)}
+        body = {"status": state, "error": None, "metrics": self._metrics(job)}
         if state != "COMPLETED":
             return JSONResponse(body)
         if not job.files:

@@ -10,9 +10,8 @@ from .photos import decode, encode, photo, scene, subject_pixels
 
 
 def test_the_subject_is_gone():
-    before, after = scene(), decode(erase_foreground(photo(), preserve_alpha=True))
-    assert subject_pixels(before) > 1000
-    assert subject_pixels(after) == 0
+    assert subject_pixels(photo()) > 1000
+    assert subject_pixels(erase_foreground(photo(), preserve_alpha=True)) == 0
 
 
 def test_what_is_far_from_the_subject_stays_as_it_was():
@@ -23,13 +22,13 @@ def test_what_is_far_from_the_subject_stays_as_it_was():
 @pytest.mark.parametrize("size", [(1, 1), (3, 900), (333, 207), (1200, 900)])
 def test_the_size_stays(size):
     width, height = size
-    result = decode(erase_foreground(encode(scene(width, height)), preserve_alpha=True))
+    result = decode(erase_foreground(photo(width=width, height=height), preserve_alpha=True))
     assert result.shape == (height, width, 3)
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
-def test_each_accepted_type_is_read(suffix):
-    assert subject_pixels(decode(erase_foreground(photo(suffix), preserve_alpha=True))) == 0
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_each_accepted_type_is_read(kind):
+    assert subject_pixels(erase_foreground(photo(kind), preserve_alpha=True)) == 0
 
 
 def test_a_picture_of_one_colour_is_no_error():
@@ -66,10 +65,10 @@ def test_the_same_photo_is_erased_only_once():
     [
         pytest.param(b"just text", "cannot identify", id="text"),
         pytest.param(b"", "cannot identify", id="nothing"),
-        pytest.param(photo(".png")[:2000], "cut short", id="PNG cut short"),
-        pytest.param(photo(".jpg")[:2000], "cut short", id="JPEG cut short"),
-        pytest.param(photo(".bmp"), "Unsupported image type BMP", id="BMP"),
-        pytest.param(photo(".tiff"), "Unsupported image type TIFF", id="TIFF"),
+        pytest.param(photo("PNG")[:200], "cut short", id="PNG cut short"),
+        pytest.param(photo("JPEG")[:1200], "cut short", id="JPEG cut short"),
+        pytest.param(photo("BMP"), "Unsupported image type BMP", id="BMP"),
+        pytest.param(photo("TIFF"), "Unsupported image type TIFF", id="TIFF"),
     ],
 )
 def test_what_is_no_usable_image_is_refused(content, text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import re
 import signal
@@ -21,7 +22,7 @@ from airflow_provider_segmind.emulator.__main__ import parse
 from airflow_provider_segmind.emulator.settings import Settings
 
 from .conftest import Client
-from .photos import decode, inline, photo, subject_pixels
+from .photos import inline, photo, subject_pixels
 
 
 @contextlib.contextmanager
@@ -79,7 +80,7 @@ def test_death_is_an_outage_and_not_amnesia(tmp_path):
         running.wait(5)
     with process(*options) as (_, client):
         assert client.status(done).json()["status"] == "COMPLETED"
-        assert subject_pixels(decode(client.get(output.path).content)) == 0
+        assert subject_pixels(client.get(output.path).content) == 0
         assert client.finished(unfinished).json()["status"] == "COMPLETED"
         assert client.finished(doomed).json()["error"] == "planned"
         body = client.get("/emulator/jobs").json()
@@ -96,7 +97,7 @@ def test_without_a_folder_nothing_is_left_behind():
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("segmind-emulator")]
 
 
-def test_it_stops_at_once_although_clients_hang_and_jobs_run(connect):
+def test_it_stops_without_waiting_for_clients_that_hang_and_jobs_that_run(connect):
     emulator = SegmindEmulator(job_seconds=60).start()
     client = connect(emulator, timeout=30)
     client.submitted()
@@ -104,19 +105,11 @@ def test_it_stops_at_once_although_clients_hang_and_jobs_run(connect):
     asking = threading.Thread(target=_ask, args=(client.base_url,))
     asking.start()
     _until(lambda: emulator.requests.counts["credits"])
-    began = time.monotonic()
-    emulator.stop()
-    assert time.monotonic() - began < 1
+    emulator.stop()  # the client would hang on for 20 s, the job for a minute
+    [job] = emulator.jobs
+    assert job.finished is None
     asking.join()
-
-
-def test_it_starts_and_stops_quickly():
-    times = []
-    for _ in range(5):
-        began = time.monotonic()
-        SegmindEmulator().start().stop()
-        times.append(time.monotonic() - began)
-    assert min(times) < 0.1
+    assert "credits" not in emulator.requests.statuses
 
 
 def test_each_has_its_own_port_and_its_own_jobs(connect):
@@ -189,6 +182,14 @@ def test_the_command_line_has_the_services_own_defaults():
         3600,
     )
     assert settings.file_seconds == 7 * 24 * 3600
+
+
+def test_the_help_tells_each_default_once(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "None" not in said
+    assert said.count("(default: ") == len(dataclasses.fields(Settings))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_it_submits_and_waits(official):
     result = job.wait(timeout=20, interval=0.01)
     assert result["status"] == "COMPLETED"
     assert result["metrics"]["inference_time"] > 0
-    assert subject_pixels(decode(httpx.get(result["output"], trust_env=False).content)) == 0
+    assert subject_pixels(httpx.get(result["output"], trust_env=False).content) == 0
 
 
 def test_it_polls_by_hand(official):

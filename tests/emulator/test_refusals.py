@@ -47,7 +47,8 @@ def test_the_wrong_verb_is_answered_in_html(client, method, path):
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize(
-    ("model", "status"), [("no-such-model", 404), ("sd1.5-txt2img", 410), ("team-only-model", 403)]
+    ("model", "status"),
+    [("no-such-model", 404), ("sd1.5-txt2img", 410), ("team-only-model", 403), ("over-team-limit", 406)],
 )
 def test_a_model_that_cannot_be_used(client, emulator, version, model, status):
     answer = client.post(f"/{version}/{model}", json={"prompt": "x"})
@@ -102,3 +103,23 @@ def test_files_and_history_are_other_hosts_which_the_rate_limit_does_not_cover(c
     assert client.get("/v1/get-user-credits").status_code == 429
     assert client.get("/inference-request/request-history").status_code == 200
     assert client.get("/generations/none.png").status_code == 404
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("steps", [0, 51, "20", True, None])
+def test_a_rejected_value_is_a_406_at_once(client, emulator, version, steps):
+    answer = client.post(f"/{version}/strict-model", json={"prompt": "x", "steps": steps})
+    assert (answer.status_code, list(answer.json())) == (406, ["error"])
+    assert "steps" in answer.json()["error"]
+    assert len(emulator.jobs) == 0
+
+
+def test_a_value_that_is_not_rejected_is_accepted(client):
+    assert client.post("/v2/strict-model", json={"prompt": "x", "steps": 50}).status_code == 200
+
+
+def test_an_account_without_a_balance_record_is_a_404_once_its_key_is_accepted(client, connect, emulator):
+    emulator.faults.add("no_balance", times=None)
+    answer = client.get("/v1/get-user-credits")
+    assert (answer.status_code, answer.json()) == (404, {"error": "No credits found for the user"})
+    assert connect(emulator, headers={"x-api-key": "SG_wrong"}).get("/v1/get-user-credits").status_code == 401

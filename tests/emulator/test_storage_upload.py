@@ -6,10 +6,10 @@ from .photos import inline, photo
 
 
 def test_uploads_are_served_without_a_key_under_their_type(client, connect, emulator):
-    sources = [f"data:image/png;base64,{inline(photo())}", f"data:image/jpeg;base64,{inline(photo('.jpg'))}"]
+    sources = [f"data:image/png;base64,{inline(photo())}", f"data:image/jpeg;base64,{inline(photo('JPEG'))}"]
     answer = client.post("/upload-asset", json={"data_urls": sources}).json()
     files = [connect(emulator, headers={}).get(url) for url in answer["file_urls"]]
-    assert [file.content for file in files] == [photo(), photo(".jpg")]
+    assert [file.content for file in files] == [photo(), photo("JPEG")]
     assert [file.headers["content-type"] for file in files] == ["image/png", "image/jpeg"]
     assert answer["message"]
 

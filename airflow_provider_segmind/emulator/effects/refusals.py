@@ -91,6 +91,13 @@ def _reset_header(reset: Reset, at: float) -> dict[str, str]:
     return RESETS[reset](datetime.fromtimestamp(math.ceil(at), UTC))
 
 
+@fault("credits")
+async def no_balance(call: Call, proceed: Proceed) -> Answer:
+    """Answer that the account, whose key was accepted, has no balance record."""
+    answer = await proceed()
+    return Answer.of_json(404, {"error": "No credits found for the user"}) if answer.status == 200 else answer
+
+
 @fault("any")
 async def redirect(call: Call, proceed: Proceed, *, url: str, status: int = 302) -> Answer:
     """Answer with a redirect; nothing was accepted."""

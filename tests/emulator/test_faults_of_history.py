@@ -1,0 +1,53 @@
+"""Faults of the records: those of the gateway and those of the request history."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from .photos import inline, photo
+
+HISTORY = "/inference-request/request-history"
+
+
+def test_a_record_expires_early_and_the_history_still_knows(client, emulator):
+    request_id = client.submitted()
+    client.finished(request_id)
+    emulator.faults.add("expire_record")
+    assert client.status(request_id).status_code == 404
+    assert client.get(f"/v2/requests/{request_id}").status_code == 404
+    url = client.get(f"{HISTORY}/{request_id}").json()["generation_url"]
+    assert client.get(url).status_code == 200
+
+
+def test_history_can_lack_the_inputs(client, emulator):
+    request_id = client.submitted()
+    emulator.faults.add("history_without_body", times=2)
+    assert "request_body" not in client.get(HISTORY).json()["data"][0]
+    assert "request_body" not in client.get(f"{HISTORY}/{request_id}").json()
+
+
+def test_history_can_shorten_the_inputs(client, emulator):
+    client.submitted(preserve_alpha=True)
+    emulator.faults.add("history_short_body", length=10)
+    (row,) = client.get(HISTORY).json()["data"]
+    assert row["request_body"] == {"image": inline(photo())[:10] + "...", "preserve_alpha": True}
+
+
+@pytest.mark.parametrize("rows", ["results", "items", "generations", "list"])
+def test_history_can_hold_its_rows_elsewhere(client, emulator, rows):
+    request_id = client.submitted()
+    emulator.faults.add("history_shape", rows=rows)
+    body = client.get(HISTORY).json()
+    assert [row["request_id"] for row in (body if rows == "list" else body[rows])] == [request_id]
+
+
+def test_history_can_be_late_for_one_request_and_away_for_all(client, emulator):
+    emulator.faults.add("history_late", seconds=60)
+    client.submitted()
+    listed = client.submitted()
+    assert [row["request_id"] for row in client.get(HISTORY).json()["data"]] == [listed]
+    emulator.faults.add("cut_before_accept", on=["history", "record"], times=None)
+    for path in (HISTORY, f"{HISTORY}/{listed}"):
+        with pytest.raises(httpx.RemoteProtocolError):
+            client.get(path)
