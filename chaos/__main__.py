@@ -14,13 +14,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+from chaos.evidence import gather
+from chaos.histories import history_of
 from chaos.killer import Killer
 from chaos.plan import OUTSIDE, POINTS, Plan
 from chaos.postgres import PostgresMissingError
 from chaos.records import TERMINAL, Records
 from chaos.report import in_words
 from chaos.stage import Stage
-from chaos.verdict import Judge, Verdict
+from chaos.verdict import Verdict, judge
 from demo.process import ProcessFailedError, tail
 from demo.stack import Stack
 
@@ -102,17 +104,22 @@ class Run:
             in_time = self._watch(killer, records)
             took = time.monotonic() - started
             self._let_airflow_tidy_up(killer, records)
-            judge = Judge(self.stage, self.plan, records)
-            verdict = judge.judge()
+            evidence = gather(self.stage, self.plan, records)
+            verdict = judge(self.plan, evidence)
             if not in_time:
                 verdict.wrong.insert(0, f"not finished within {LONGEST} s")
-            return self._report(judge, verdict, killer, took)
+            histories = {
+                image.stem: history_of(image, self.stage, records, evidence)
+                for image in self.plan.images
+                if image.stem in verdict.wrong_images
+            }
+            return self._report(verdict, histories, killer, took)
         finally:
             self.stage.postgres.close()
 
     def _watch(self, killer: Killer, records: Records) -> bool:
         """Kill and bring back until all tasks have ended; whether that was in time."""
-        import psycopg2
+        import psycopg2  # type: ignore[import-untyped]
 
         killer.start()
         deadline, look_at, states = time.monotonic() + LONGEST, 0.0, Counter[str]()
@@ -154,7 +161,7 @@ class Run:
                     return
             time.sleep(0.5)
 
-    def _report(self, judge: Judge, verdict: Verdict, killer: Killer, took: float) -> int:
+    def _report(self, verdict: Verdict, histories: dict[str, list[str]], killer: Killer, took: float) -> int:
         named = Counter(json.loads(path.read_text("utf-8"))["point"] for path in self._deaths())
         kills = sum(named.values()) + sum(killer.done.values())
         planned = sum(self.plan.deaths.values()) + len(self.plan.outside)
@@ -178,9 +185,7 @@ class Run:
             "seconds_with_start": round(time.monotonic() - self.began, 1),
             "wrong": verdict.wrong,
             "wrong_images": {
-                image.stem: {"wrong": verdict.wrong_images[image.stem], "history": judge.history_of(image)}
-                for image in self.plan.images
-                if image.stem in verdict.wrong_images
+                stem: {"wrong": verdict.wrong_images[stem], "history": history} for stem, history in histories.items()
             },
         }
         if self.options.report:
