@@ -24,4 +24,5 @@ with DAG(
         model="bria-erase-foreground",
         payload={"image": "{{ params.image }}", "preserve_alpha": False},
         destination="{{ params.destination }}",
+        retries=3,  # after a crash, or with S3 away, it takes a retry to store what has been paid for
     )

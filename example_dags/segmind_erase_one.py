@@ -25,4 +25,5 @@ with DAG(
         task_id="erase",
         image="{{ params.image }}",
         destination="{{ params.destination }}",
+        retries=3,  # after a crash, or with S3 away, it takes a retry to store what has been paid for
     )

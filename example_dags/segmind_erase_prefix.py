@@ -17,8 +17,8 @@ with DAG(
     schedule=None,
     tags=["segmind", "example"],
     params={
-        "source": Param("s3://photos/incoming/", type="string", description="the prefix of the photos"),
-        "destination": Param("s3://photos/erased/", type="string", description="a prefix, ending in /"),
+        "source": Param("s3://photos/incoming/", type="string", description="the folder of the photos"),
+        "destination": Param("s3://photos/erased/", type="string", description="the folder of the results"),
     },
 ):
 
@@ -27,8 +27,11 @@ with DAG(
         # Imported here: this runs in the task, while the file's top level runs each time Airflow parses it.
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-        bucket, prefix = S3Hook.parse_s3_url(source)
-        keys = [key for key in S3Hook("aws_default").list_keys(bucket, prefix=prefix) if key.lower().endswith(PHOTOS)]
+        # Both are folders, whether their last slash was written or not: "incoming" is not to find "incoming-old/" too.
+        bucket, prefix = S3Hook.parse_s3_url(f"{source.rstrip('/')}/")
+        destination = f"{destination.rstrip('/')}/"
+        keys = S3Hook("aws_default").list_keys(bucket, prefix=prefix) or []
+        keys = [key for key in keys if key.lower().endswith(PHOTOS)]  # nor what marks a folder, "incoming/"
         # A result is named after its photo, in the same folder below the destination.
         targets = {key: destination + key.removeprefix(prefix).rpartition(".")[0] for key in keys}
         if len(set(targets.values())) < len(keys):
@@ -38,6 +41,8 @@ with DAG(
             for key, target in targets.items()
         ]
 
-    BriaEraseForegroundOperator.partial(task_id="erase", max_active_tis_per_dag=16).expand_kwargs(
-        list_photos("{{ params.source }}", "{{ params.destination }}")
-    )
+    BriaEraseForegroundOperator.partial(
+        task_id="erase",
+        max_active_tis_per_dag=16,
+        retries=3,  # after a crash, or with S3 away, it takes a retry to store what has been paid for
+    ).expand_kwargs(list_photos("{{ params.source }}", "{{ params.destination }}"))
