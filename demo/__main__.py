@@ -77,7 +77,8 @@ def _demonstrate(order: Order) -> int:
 def _greeting(order: Order) -> str:
     photo = f"Photo: {order.image}"
     if order.api_key:
-        return f"The REAL Segmind service does the work: your account is charged for one image.\n{photo}"
+        where = f" at {order.api_url}" if order.api_url else ""
+        return f"The REAL Segmind service{where} does the work: your account is charged for one image.\n{photo}"
     idle_key = " SEGMIND_API_KEY is not used: give IMAGE=https://... too." if os.environ.get("SEGMIND_API_KEY") else ""
     return f"An emulator on this machine stands in for Segmind: no account, no cost.{idle_key}\n{photo}"
 

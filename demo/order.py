@@ -26,7 +26,7 @@ class Order:
     :param image: the photo's address or file
     :param photo: its content
     :param api_key: the key of a Segmind account; ``None``: the emulator
-    :param api_url: another address of the real API
+    :param api_url: where that account is, if not at Segmind's own address: an emulator of yours, a proxy
     :param keep: leave everything running at the end
     """
 

@@ -153,8 +153,9 @@ class Walk:
             self._show(steps)
             if state == "success":
                 return
-            if state in {"failed", "skipped", "upstream_failed"}:
+            if state in {"failed", "skipped", "upstream_failed", "up_for_retry"}:
                 log = history.api.log(DAG_ID, history.run_id, TASK_ID, attempt=max(history.try_number, 1))
+                # Its retry is minutes away: too late for somebody who looks on.
                 raise TaskFailedError(f"The task ended as {state}.", log)
             if now > LONGEST:
                 raise TaskFailedError(f"The task is still {state} after {now:.0f} s.", "")

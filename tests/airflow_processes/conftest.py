@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from demo.airflow_processes import Airflow
@@ -22,6 +23,8 @@ REPOSITORY = Path(__file__).parents[2]
 JOB_SECONDS = 10.0
 """Longer than the 5 seconds by which Airflow 3.3 may notice late that a task has deferred (its supervisor looks once in
 `[workers] min_heartbeat_interval`); until then a process is there, and a task that resumes meanwhile may be failed."""
+TIMEOUT = 20
+"""Of the tasks whose job takes longer: more than a busy machine needs to submit."""
 BUCKET = "photos"
 
 
@@ -41,8 +44,8 @@ class Run:
         assert self.wait() == "success", self.log()
         return True
 
-    def log(self, map_index: int = -1) -> str:
-        return self.airflow.api.log(self.dag_id, self.run_id, self.task_id, map_index=map_index)
+    def log(self, map_index: int = -1, attempt: int = 1) -> str:
+        return self.airflow.api.log(self.dag_id, self.run_id, self.task_id, map_index=map_index, attempt=attempt)
 
     def tasks(self) -> list[dict[str, Any]]:
         found = self.airflow.api.task_instances(self.dag_id, self.run_id)
@@ -75,13 +78,27 @@ class World:
         self.airflow.wait_for_dag(dag_id)
         return Run(self.airflow, dag_id, self.airflow.api.trigger(dag_id, conf), task_id)
 
-    def start_variant(self, name: str) -> Run:
+    def start_variant(self, name: str, job_seconds: float = JOB_SECONDS) -> Run:
         image = self.new_photo()
+        self.let_job_take(image, job_seconds)
         return self.start(f"erase_{name}", "erase", image=image, destination=f"s3://{BUCKET}/{name}/")
+
+    def posts(self, image: str) -> int:
+        """Count the accepted POSTs of an image that :meth:`new_photo` made."""
+        counts = self.emulator.jobs()["posts_per_image"]
+        return sum(count for source, count in counts.items() if source.endswith(f"/{file_name(image)}"))
+
+    def let_job_take(self, image: str, seconds: float) -> None:
+        fault = {"name": "job_takes", "image": file_name(image), "times": None, "seconds": seconds}
+        httpx.post(f"{self.emulator.url}/emulator/faults", json=fault, trust_env=False).raise_for_status()
 
     def requests(self, request_id: str) -> list[dict[str, Any]]:
         """Return what the service was asked about one job."""
         return [entry for entry in self.emulator.requests()["log"] if request_id in entry["path"]]
+
+
+def file_name(image: str) -> str:
+    return image.rpartition("/")[2]
 
 
 def an_airflow(stack: Stack, emulator: Emulator, s3: S3Server, name: str = "airflow") -> Airflow:
@@ -132,18 +149,33 @@ def runs(world: World) -> dict[str, Run]:
     example = f"s3://{BUCKET}/examples"
     for number in range(3):
         world.s3.upload(photo(50 + number), f"{example}/incoming/holiday-{number}.png")
-    world.s3.upload(b"no photo", f"{example}/incoming/notes.txt")
-    world.runs = {name: world.start_variant(name) for name in ("waiting", "inline", "uri_connection", "refused_key")}
+    for name, content in {"notes.txt": b"no photo", "": b"", "folder/": b""}.items():
+        world.s3.upload(content, f"{example}/incoming/{name}")
+    world.s3.upload(photo(53), f"{example}/incoming-old/holiday-0.png")
+    # Those that have several tries first; their jobs take twice their timeout.
+    changing = [world.new_photo(), world.new_photo()]
+    world.let_job_take(changing[0], seconds=2 * TIMEOUT)
+    world.runs["changing"] = world.start(
+        "erase_changing", "erase", images=changing, destination=f"s3://{BUCKET}/changing.png"
+    )
+    world.runs["impatient"] = world.start_variant("impatient", job_seconds=2 * TIMEOUT)
+    world.runs |= {name: world.start_variant(name) for name in ("waiting", "inline", "uri_connection", "refused_key")}
     world.runs["database_connection"] = world.start_variant("database_connection")
     world.runs["one"] = world.start(
         "segmind_erase_one", "erase", image=world.new_photo(), destination=f"{example}/one.png"
     )
     world.runs["prefix"] = world.start(
-        "segmind_erase_prefix", "erase", source=f"{example}/incoming/", destination=f"{example}/erased/"
+        "segmind_erase_prefix", "erase", source=f"{example}/incoming", destination=f"{example}/erased"
     )
     world.runs["any_model"] = world.start(
         "segmind_any_model", "run", image=world.new_photo(), destination=f"{example}/any/"
     )
     pairs = [{"image": world.new_photo(), "destination": f"s3://{BUCKET}/each/{name}.png"} for name in ("a", "b")]
     world.runs["each"] = world.start("erase_each", "erase", pairs=pairs)
+    mixed = [world.new_photo(), f"s3://{BUCKET}/folder/", world.new_photo()]
+    world.runs["expanded"] = world.start("erase_expanded", "erase", images=mixed)
+    for number, name in enumerate(("a", "b")):
+        world.s3.upload(photo(60 + number), f"s3://{BUCKET}/payload-{name}.png")
+    world.runs["payloads"] = world.start("run_expanded", "run")
+    world.runs["twice"] = world.start("erase_twice", "first", image=world.new_photo())
     return world.runs

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import httpx
 import pytest
 
 from tests.photos import subject_pixels
@@ -14,16 +13,10 @@ from .conftest import BUCKET, Run, World
 
 
 def start(world: World, name: str, seconds: float) -> tuple[Run, str]:
-    """Start a run whose job takes a while; return it and what the service knows its image by."""
+    """Start a run whose job takes a while; return it and its image."""
     image = world.new_photo()
-    key = image.rpartition("/")[2]
-    fault = {"name": "job_takes", "image": key, "times": None, "seconds": seconds}
-    httpx.post(f"{world.emulator.url}/emulator/faults", json=fault, trust_env=False).raise_for_status()
-    return world.start("erase_cleared", "erase", image=image, destination=f"s3://{BUCKET}/{name}.png"), key
-
-
-def posts(world: World, key: str) -> int:
-    return sum(count for image, count in world.emulator.jobs()["posts_per_image"].items() if image.endswith(f"/{key}"))
+    world.let_job_take(image, seconds)
+    return world.start("erase_cleared", "erase", image=image, destination=f"s3://{BUCKET}/{name}.png"), image
 
 
 def wait_until(run: Run, condition: Callable[[], bool]) -> None:
@@ -51,70 +44,80 @@ def mark(run: Run, new_state: str) -> None:
 
 
 def test_clearing_a_success_makes_a_new_image(world):
-    run, key = start(world, "cleared-success", seconds=0.5)
+    run, image = start(world, "cleared-success", seconds=0.5)
     assert run.succeeded()
     first = run.facts()["request_id"]
     clear(run)
     wait_until(run, lambda: state(run) == "success" and run.facts() is not None and run.facts()["request_id"] != first)
 
-    assert posts(world, key) == 2
+    assert world.posts(image) == 2
+
+
+def test_clearing_a_task_whose_image_has_changed_is_a_new_job_and_the_log_names_the_one_it_left(world):
+    images = [world.new_photo(), world.new_photo()]
+    world.let_job_take(images[0], seconds=60)
+    run = world.start("erase_changing", "erase", images=images, destination=f"s3://{BUCKET}/changed.png")
+    wait_until(run, lambda: state(run) == "deferred")
+    left = run.airflow.api.xcom(run.dag_id, run.run_id, "erase", key="request_id")
+    clear(run)
+    wait_until(run, lambda: state(run) != "deferred")
+
+    assert run.succeeded()
+    assert f"The inputs have changed since request {left}" in run.log(attempt=2)
+    assert [world.posts(image) for image in images] == [1, 1]
 
 
 def test_clearing_a_deferred_task_goes_on_with_its_job(world):
-    run, key = start(world, "cleared-deferred", seconds=12)
+    run, image = start(world, "cleared-deferred", seconds=12)
     wait_until(run, lambda: state(run) == "deferred")
     clear(run)
     wait_until(run, lambda: state(run) != "deferred")
 
     assert run.succeeded()
-    assert posts(world, key) == 1
+    assert world.posts(image) == 1
 
 
 @pytest.mark.parametrize("marked", ["failed", "success"])
 def test_a_deferred_task_that_was_marked_is_fetched_by_a_later_clear(world, marked):
-    run, key = start(world, f"marked-{marked}", seconds=8)
+    run, image = start(world, f"marked-{marked}", seconds=8)
     wait_until(run, lambda: state(run) == "deferred")
     mark(run, marked)
     assert run.wait() == marked  # in SQLite, which locks no rows, a clear is lost on a run that is just being closed
     clear(run)
     wait_until(run, lambda: state(run) == "success" and run.facts() is not None)
 
-    assert posts(world, key) == 1
+    assert world.posts(image) == 1
     assert subject_pixels(world.s3.read(f"s3://{BUCKET}/marked-{marked}.png")["Body"]) == 0
 
 
 def test_a_paused_dag_stores_its_picture_when_it_goes_on(world):
-    run, key = start(world, "paused", seconds=8)
+    run, image = start(world, "paused", seconds=8)
     wait_until(run, lambda: state(run) == "deferred")
     run.airflow.api.patch(f"dags/{run.dag_id}", {"is_paused": True})
     wait_until(run, lambda: state(run) != "deferred")
     run.airflow.api.patch(f"dags/{run.dag_id}", {"is_paused": False})
 
     assert run.succeeded()
-    assert posts(world, key) == 1
+    assert world.posts(image) == 1
 
 
 def test_two_runs_on_the_same_image_at_once_are_two_jobs_and_two_notes(world):
-    first, key = start(world, "at-once", seconds=8)
-    again = world.start(
-        "erase_cleared", "erase", image=f"s3://{BUCKET}/{key}", destination=f"s3://{BUCKET}/at-once-2.png"
-    )
+    first, image = start(world, "at-once", seconds=8)
+    again = world.start("erase_cleared", "erase", image=image, destination=f"s3://{BUCKET}/at-once-2.png")
 
     assert first.succeeded()
     assert again.succeeded()
-    assert posts(world, key) == 2
+    assert world.posts(image) == 2
     assert first.facts()["request_id"] != again.facts()["request_id"]
 
 
 def test_a_deleted_run_takes_its_note_along_and_a_new_run_is_a_new_job(world):
-    run, key = start(world, "deleted", seconds=8)
+    run, image = start(world, "deleted", seconds=8)
     wait_until(run, lambda: state(run) == "deferred")
     mark(run, "failed")  # Airflow deletes no run that is under way
     assert run.wait() == "failed"
     run.airflow.api.delete(f"dags/{run.dag_id}/dagRuns/{run.run_id}")
-    again = world.start(
-        "erase_cleared", "erase", image=f"s3://{BUCKET}/{key}", destination=f"s3://{BUCKET}/deleted.png"
-    )
+    again = world.start("erase_cleared", "erase", image=image, destination=f"s3://{BUCKET}/deleted.png")
 
     assert again.succeeded()
-    assert posts(world, key) == 2
+    assert world.posts(image) == 2

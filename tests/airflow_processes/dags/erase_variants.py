@@ -15,6 +15,8 @@ VARIANTS = {
     "uri_connection": {"poll_interval": 1, "segmind_conn_id": "segmind_uri"},
     "database_connection": {"poll_interval": 1, "segmind_conn_id": "segmind_database"},
     "cleared": {"poll_interval": 1},
+    # Shorter than a job; a retry that waited for its own delay would come long after the test's patience.
+    "impatient": {"poll_interval": 1, "timeout": 20, "retries": 2, "retry_delay": timedelta(minutes=30)},
     "refused_key": {"segmind_conn_id": "segmind_refused", "retries": 2, "retry_delay": timedelta(seconds=1)},
 }
 
