@@ -1,4 +1,8 @@
-"""What a DAG file pays for importing the operator, on top of ``import airflow.sdk``: median of fresh interpreters."""
+"""
+What a DAG file pays for importing an operator, on top of ``import airflow.sdk``: ours, and one to compare it with.
+
+Each run has a fresh interpreter, and the two take turns, so that both see the same machine.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +10,37 @@ import statistics
 import subprocess
 import sys
 
-RUNS = 15
+ROUNDS = 15
+OURS, OTHER = "airflow_provider_segmind.operators.bria", "airflow.providers.amazon.aws.operators.s3"
 CODE = """
 import time
 import airflow.sdk
 began = time.perf_counter()
-import airflow_provider_segmind.operators.bria
+import {module}
 print(time.perf_counter() - began)
 """
 
 
+def measure(module: str) -> float:
+    """Return what the import took, in milliseconds."""
+    code = CODE.format(module=module)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return float(ran.stdout) * 1000
+
+
 def main() -> None:
     """Measure and print."""
-    times = []
-    for _ in range(RUNS + 1):
-        ran = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
-        times.append(float(ran.stdout) * 1000)
-    times = sorted(times[1:])  # the first one may have compiled
-    print(f"import airflow_provider_segmind.operators.bria: {statistics.median(times):.1f} ms on top of airflow.sdk")
-    print(f"({RUNS} fresh interpreters, {times[0]:.1f} to {times[-1]:.1f} ms)")
+    modules = (OURS, OTHER)
+    for module in modules:
+        measure(module)  # the first one may have to compile
+    rounds = [[measure(module) for module in modules] for _ in range(ROUNDS)]
+    print(f"On top of airflow.sdk, {ROUNDS} fresh interpreters each, in turns:")
+    for module, times in zip(modules, zip(*rounds, strict=True), strict=True):
+        first, median, third = statistics.quantiles(times, n=4, method="inclusive")
+        print(
+            f"import {module}: median {median:.1f} ms, quartiles {first:.1f} and {third:.1f} ms "
+            f"({min(times):.1f} to {max(times):.1f} ms)"
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,103 @@
+"""How long a waiting SegmindJobTrigger keeps the triggerer's event loop, which it shares, to itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
+from typing import Any
+
+TICK = 0.01
+MEGABYTES = 10
+PIECES, PIECE_PAUSE = 40, 0.05
+METRICS = {"inference_time": 11.4, "queue_time": 0.6, "total_time": 12.0, "cost": 0.03}
+CASES = {
+    "first": "normal answers, the first trigger of its process (imports, the connection, the HTTP client)",
+    "normal": "normal answers",
+    "large": f"answers of {MEGABYTES} MB: a COMPLETED with as many empty images as go in",
+    "slow": f"answers in {PIECES} pieces, {PIECE_PAUSE:g} s apart",
+}
+
+
+def body(case: str, base_url: str, path: str) -> bytes:
+    """Return what the service answers to a path."""
+    if "request-history" in path:
+        return json.dumps({"data": []}).encode()
+    if case == "large":
+        start, end = b'{"status":"COMPLETED","images":[', b"{}]}"
+        return start + b"{}," * ((MEGABYTES * 1_000_000 - len(start) - len(end)) // 3) + end
+    answer: dict[str, Any] = {"status": "COMPLETED", "error": None, "metrics": METRICS}
+    if not path.endswith("/status"):
+        answer["output"] = f"{base_url}/generations/x.png"
+    return json.dumps(answer).encode()
+
+
+def serve(case: str, ready: Connection) -> None:
+    """Be the service, in a process of its own: its work must not keep ours."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = body(case, base_url, self.path)
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            size = -(-len(content) // PIECES) if case == "slow" else len(content)
+            for start in range(0, len(content), size):
+                self.wfile.write(content[start : start + size])
+                self.wfile.flush()
+                if case == "slow":
+                    time.sleep(PIECE_PAUSE)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        base_url = f"http://127.0.0.1:{server.server_port}"
+        ready.send(base_url)
+        server.serve_forever()
+
+
+async def measure() -> tuple[float, float, str]:
+    """Return the longest time without a tick, in seconds, how long the trigger took, and its event's status."""
+    from airflow_provider_segmind.triggers.segmind import SegmindJobTrigger
+
+    longest, last = 0.0, time.perf_counter()
+
+    async def tick() -> None:
+        nonlocal longest, last
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.perf_counter()
+            longest, last = max(longest, now - last), now
+
+    ticker = asyncio.create_task(tick())
+    began, now = time.perf_counter(), time.time()
+    trigger = SegmindJobTrigger("id", "bria-erase-foreground", "segmind_default", now - 60, now + 60, poll_interval=0.5)
+    event = await anext(trigger.run())
+    ticker.cancel()
+    return longest, time.perf_counter() - began, event.payload["status"]
+
+
+def main() -> None:
+    """Measure each case and print it."""
+    os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
+    processes = multiprocessing.get_context("spawn")
+    print(f"The longest time during which a ticker of {TICK * 1000:g} ms on the trigger's loop did not tick:")
+    for case, words in CASES.items():
+        ours, theirs = processes.Pipe()
+        server = processes.Process(target=serve, args=(case, theirs), daemon=True)
+        server.start()
+        connection = {"conn_type": "segmind", "host": ours.recv(), "password": "SG_0123456789abcdef"}
+        os.environ["AIRFLOW_CONN_SEGMIND_DEFAULT"] = json.dumps(connection)
+        longest, took, status = asyncio.run(measure())
+        print(f"{longest * 1000:7.1f} ms  {words} ({status} after {took:.1f} s)", flush=True)
+        server.kill()
+
+
+if __name__ == "__main__":
+    main()
