@@ -120,6 +120,7 @@ def attached(protocol: str, fs: object) -> Iterator[None]:
     except ImportError:  # Airflow 2
         from airflow.io import store
 
+    store._STORE_CACHE.pop(protocol, None)  # what an earlier test looked for in vain is remembered as well
     store.attach(protocol, fs=fs)
     yield
     store._STORE_CACHE.pop(protocol)
