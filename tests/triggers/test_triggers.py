@@ -155,7 +155,7 @@ def test_a_large_inline_result_is_dropped_before_the_event_is_due(submit, segmin
     async def wait_until_dropped():
         task = asyncio.ensure_future(anext(trigger_for(job).run()))
         async with asyncio.timeout(20):
-            while segmind.requests.counts["result"] == 0 or kept():
+            while segmind.requests.counts["result"] == 0 or kept():  # noqa: ASYNC110 - what is dropped tells nobody
                 await asyncio.sleep(0.05)
         due = task.done()
         task.cancel()
