@@ -160,6 +160,13 @@ class JobStore:
         self.files = folder / "generations"
         self.files.mkdir(exist_ok=True)
         self._database = sqlite3.connect(folder / "jobs.sqlite3", isolation_level=None)
+        try:
+            self._load()
+        except sqlite3.Error:  # of a file that is none of ours
+            self._database.close()
+            raise
+
+    def _load(self) -> None:
         # What is committed survives the death of the process. The disk is never waited for: the death of the machine
         # is not emulated, and tests start hundreds of emulators.
         self._database.execute("PRAGMA journal_mode=WAL")
