@@ -155,8 +155,9 @@ class Walk:
                 return
             if state in {"failed", "skipped", "upstream_failed", "up_for_retry"}:
                 log = history.api.log(DAG_ID, history.run_id, TASK_ID, attempt=max(history.try_number, 1))
-                # Its retry is minutes away: too late for somebody who looks on.
-                raise TaskFailedError(f"The task ended as {state}.", log)
+                # A retry would come in minutes: too late for somebody who looks on.
+                end = "first try has failed" if state == "up_for_retry" else f"end is: {state}"
+                raise TaskFailedError(f"The task's {end}.", log)
             if now > LONGEST:
                 raise TaskFailedError(f"The task is still {state} after {now:.0f} s.", "")
             for process in self.stack.processes.values():
