@@ -14,8 +14,8 @@ from airflow_provider_segmind.exceptions import (
     SegmindServiceError,
 )
 
+from .notebook import FILE, noted
 from .test_history import row
-from .test_submission import FILE, noted
 from .world import ID, always, answer, error, result, status
 
 

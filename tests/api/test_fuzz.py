@@ -18,7 +18,7 @@ from airflow_provider_segmind.api.responses import MAX_OUTPUTS, read_result
 from airflow_provider_segmind.api.values import JobState, SegmindOutput, SegmindResult
 from airflow_provider_segmind.exceptions import SegmindError, SegmindServiceError
 
-from .test_submission import BODY, DIGEST, Notebook, noted
+from .notebook import BODY, DIGEST, Notebook, noted
 from .world import CUT, ID, MODEL, NOON, REFUSED, World
 
 KEYS = "status error error_description detail request_id images output url data b64_json metrics credits results items"
