@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 DONE = {"success", "failed"}
-LOCKED_PAUSES = (0.1, 0.3, 1.0, 3.0)
+LOCKED_PAUSES = (0.1, 0.3, 1.0, 1.0, 2.0, 3.0)
 """Seconds before a call is made again that SQLite refused, having done nothing. Airflow 3.3 writes its audit log on the
 API server's event loop: where another request's transaction waits for that loop to commit, neither gets further until
 SQLite gives up on the log. On PostgreSQL, as in production, there is no such lock."""

@@ -22,6 +22,18 @@ from demo.stack import Stack
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 
+PATIENCE = """\
+import sys
+
+CONNECT_ARGS = {"timeout": 1.0 if "api-server" in sys.argv else 60.0}
+"""
+"""
+The seconds that a component waits while another writes into SQLite, 5 by default.
+
+Airflow's API server writes its audit log on its event loop, and waits there for a transaction of its own that only
+this loop could end: until it gives up, nobody can write. A scheduler that gives up meanwhile is dead.
+"""
+
 
 class Airflow:
     """
@@ -91,6 +103,9 @@ class Airflow:
         # In WAL mode, which the file remembers, the many who read do not stop the one who writes.
         with closing(sqlite3.connect(self.home / "airflow.db")) as database:
             database.execute("PRAGMA journal_mode=WAL")
+        (self.home / "config").mkdir()  # Airflow imports from there
+        (self.home / "config" / "sqlite_patience.py").write_text(PATIENCE, "utf-8")
+        self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS"] = "sqlite_patience.CONNECT_ARGS"
         return self._start("airflow", "standalone")
 
     def migrate_database(self, timeout: float = 120) -> None:
