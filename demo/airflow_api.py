@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 
-DONE = {"success", "failed"}
 LOCKED_PAUSES = (0.1, 0.3, 1.0, 1.0, 2.0, 3.0)
 """Seconds before a call is made again that SQLite refused, having done nothing. Airflow 3.3 writes its audit log on the
 API server's event loop: where another request's transaction waits for that loop to commit, neither gets further until
@@ -100,15 +99,6 @@ class AirflowApi:
         """Return the task instances of a run."""
         found: list[dict[str, Any]] = self.get(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances")["task_instances"]
         return found
-
-    def wait_for_run(self, dag_id: str, run_id: str, timeout: float = 120) -> str:
-        """Wait until a run has ended; return its state."""
-        deadline = time.monotonic() + timeout
-        while (state := self.run_state(dag_id, run_id)) not in DONE:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{dag_id} {run_id} is {state} after {timeout:g} s")
-            time.sleep(0.2)
-        return state
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """Return a value that a task has pushed; ``None`` where there is none."""

@@ -21,6 +21,7 @@ from demo.process import Process, ProcessFailedError
 from demo.stack import Stack
 
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+DONE = {"success", "failed"}
 
 PATIENCE = """\
 import sys
@@ -140,7 +141,7 @@ class Airflow:
         deadline = time.monotonic() + timeout
         warm = False
         while not (warm and self.api.healthy()):
-            self._look_for_failures()
+            self.ensure_running()
             # The part that tasks talk to is built on its first request, for seconds: now, while others still start.
             warm = warm or self.api.warm_up()
             if time.monotonic() > deadline:
@@ -151,18 +152,29 @@ class Airflow:
         """Wait until a DAG is parsed."""
         deadline = time.monotonic() + timeout
         while not self.api.has_dag(dag_id):
-            self._look_for_failures()
+            self.ensure_running()
             if errors := self.api.import_errors():
                 raise ProcessFailedError(f"A DAG file cannot be imported.\n{errors}")
             if time.monotonic() > deadline:
                 raise ProcessFailedError(f"Airflow has not found the DAG {dag_id} within {timeout:g} s.")
             time.sleep(0.2)
 
-    def _start(self, name: str, *arguments: str) -> Process:
-        # A scheduler that is asked politely waits for its workers, far longer than anybody would: no long grace.
-        return self.stack.start(name, [sys.executable, "-m", "airflow", *arguments], env=self.env, grace=1.0)
+    def wait_for_run(self, dag_id: str, run_id: str, timeout: float = 120) -> str:
+        """Wait until a run has ended; return its state."""
+        deadline = time.monotonic() + timeout
+        while (state := self.api.run_state(dag_id, run_id)) not in DONE:
+            self.ensure_running()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{dag_id} {run_id} is {state} after {timeout:g} s")
+            time.sleep(0.2)
+        return state
 
-    def _look_for_failures(self) -> None:
+    def ensure_running(self) -> None:
+        """
+        Look whether all its parts are alive.
+
+        :raises ProcessFailedError: one has ended, with the log that may say why
+        """
         for process in self.stack.processes.values():
             if process.name in {"airflow", *COMPONENTS}:
                 process.ensure_running()
@@ -170,6 +182,10 @@ class Airflow:
                     raise ProcessFailedError("A part of Airflow has ended unexpectedly.", process.log)
                 if "address already in use" in process.tail(200).lower():
                     raise ProcessFailedError("Another program has just taken a port of ours: try again.", process.log)
+
+    def _start(self, name: str, *arguments: str) -> Process:
+        # A scheduler that is asked politely waits for its workers, far longer than anybody would: no long grace.
+        return self.stack.start(name, [sys.executable, "-m", "airflow", *arguments], env=self.env, grace=1.0)
 
     def _log_to_read(self) -> Path | None:
         for name in ("airflow", *COMPONENTS):

@@ -99,7 +99,7 @@ class Walk:
         destination = f"s3://{BUCKET}/erased/{Path(self.order.name).stem}.png"
         run_id = airflow.api.trigger(DAG_ID, {"image": image, "destination": destination})
         history = TaskHistory(airflow.api, DAG_ID, run_id, TASK_ID)
-        self._watch(history)
+        self._watch(airflow, history)
         facts = airflow.api.xcom(DAG_ID, run_id, TASK_ID)
         picture = draw(self.order.photo, s3.read(facts["uri"])["Body"], _picture_path(self.order.name))
         log = emulator.requests() if emulator else None
@@ -134,7 +134,7 @@ class Walk:
             return str(self.order.image)  # the real service cannot read our S3: the worker sends the file itself
         return s3.upload(self.order.image, f"s3://{BUCKET}/{self.order.name}")
 
-    def _watch(self, history: TaskHistory) -> None:
+    def _watch(self, airflow: Airflow, history: TaskHistory) -> None:
         steps = {"queued": 0.0, "submitted": 0.0, "deferred": 0.0, "stored": 0.0}
         began = time.monotonic()
         self._show(steps)
@@ -160,6 +160,7 @@ class Walk:
                 raise TaskFailedError(f"The task's {end}.", log)
             if now > LONGEST:
                 raise TaskFailedError(f"The task is still {state} after {now:.0f} s.", "")
+            airflow.ensure_running()
             for process in self.stack.processes.values():
                 process.ensure_running()
             time.sleep(0.25)

@@ -38,7 +38,7 @@ class Run:
     task_id: str
 
     def wait(self) -> str:
-        return self.airflow.api.wait_for_run(self.dag_id, self.run_id, timeout=150)
+        return self.airflow.wait_for_run(self.dag_id, self.run_id, timeout=150)
 
     def succeeded(self) -> bool:
         assert self.wait() == "success", self.log()

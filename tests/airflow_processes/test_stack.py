@@ -13,6 +13,7 @@ import time
 import psutil
 import pytest
 
+from demo.airflow_processes import Airflow, any_child_ended
 from demo.ports import free_ports
 from demo.process import ProcessFailedError
 from demo.stack import Stack
@@ -109,6 +110,18 @@ def test_a_process_that_ends_too_soon_is_named_with_its_log(stack):
     with pytest.raises(ProcessFailedError, match="brief has ended unexpectedly with code 3") as failure:
         process.wait_for_line("ready", timeout=10)
     assert "no luck" in failure.value.log.read_text()
+
+
+def test_a_part_of_airflow_that_has_died_is_seen_although_standalone_lives_on(stack):
+    airflow = Airflow(stack, dag_folders={})
+    airflow.ensure_running()
+    mourning = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', '']); time.sleep(1000)"
+    process = stack.start("airflow", [sys.executable, "-c", mourning])
+    deadline = time.monotonic() + 10
+    while not any_child_ended(process) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    with pytest.raises(ProcessFailedError, match="A part of Airflow has ended unexpectedly"):
+        airflow.ensure_running()
 
 
 def test_a_program_that_does_not_exist_is_named(stack):

@@ -22,6 +22,7 @@ def start(world: World, name: str, seconds: float) -> tuple[Run, str]:
 def wait_until(run: Run, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 90
     while not condition():
+        run.airflow.ensure_running()
         assert time.monotonic() < deadline, f"{run.tasks()}\n{run.log()}"
         time.sleep(0.1)
 
