@@ -23,10 +23,10 @@ from tests.photos import photo
 from .conftest import REPOSITORY
 
 
-@pytest.fixture
-def start_demo(tmp_path):
-    """Return a function that starts the demo in an empty folder, its temporary files in another."""
-    temporary = tmp_path / "temporary files"
+@contextlib.contextmanager
+def starting(folder: Path):
+    """Lend a function that starts the demo in an empty folder, its temporary files in another."""
+    temporary = folder / "temporary files"
     temporary.mkdir()
     settings = {"IMAGE", "KEEP", "SEGMIND_API_KEY", "SEGMIND_API_URL"}
     env = {name: value for name, value in os.environ.items() if name not in settings}
@@ -35,7 +35,7 @@ def start_demo(tmp_path):
     def start(module="demo", **more):
         process = subprocess.Popen(
             [sys.executable, "-m", module],
-            cwd=tmp_path,
+            cwd=folder,
             env=env | {"PYTHONPATH": str(REPOSITORY), "TMPDIR": str(temporary)} | more,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -54,6 +54,24 @@ def start_demo(tmp_path):
     for process in processes_about(temporary):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+@pytest.fixture
+def start_demo(tmp_path):
+    with starting(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def ended_demos(tmp_path_factory):
+    """Two demos at the same time, to their ends: one of the photo that is shipped, one of a photo that is none."""
+    good, bad = tmp_path_factory.mktemp("good"), tmp_path_factory.mktemp("bad")
+    (bad / "holiday.png").write_text("Dear diary, ...")
+    with starting(good) as start_good, starting(bad) as start_bad:
+        demos = {"good": start_good(), "bad": start_bad(IMAGE="holiday.png")}
+        for demo in demos.values():
+            demo.said, demo.complaints = demo.communicate(timeout=170)
+        yield demos
 
 
 @pytest.fixture
@@ -93,9 +111,10 @@ def wait_for_process(owner: psutil.Process, words: str) -> list[psutil.Process]:
     raise AssertionError(f"no process with {words!r}")
 
 
-def test_the_demo_ends_with_a_picture(demo):
-    said, complaints = demo.communicate(timeout=170)
-    assert demo.returncode == 0, said + complaints
+def test_the_demo_ends_with_a_picture(ended_demos):
+    demo = ended_demos["good"]
+    said = demo.said
+    assert demo.returncode == 0, said + demo.complaints
     states = re.findall(r"^ +[\d.]+ s  (\w+)", said, re.MULTILINE)
     assert [state for state in states if state in {"running", "submitted", "deferred", "success"}] == [
         "running",
@@ -123,13 +142,11 @@ def test_a_broken_off_demo_leaves_nothing_behind(demo, number):
     assert_nothing_is_left(demo.temporary)
 
 
-def test_a_photo_that_is_none_ends_the_demo_with_advice_and_leaves_nothing_behind(start_demo, tmp_path):
-    (tmp_path / "holiday.png").write_text("Dear diary, ...")
-    demo = start_demo(IMAGE="holiday.png")
-    _, complaints = demo.communicate(timeout=170)
-    assert demo.returncode == 1, complaints
-    assert "Invalid image" in complaints
-    assert "An IMAGE of yours must be a JPEG, PNG or WEBP" in complaints
+def test_a_photo_that_is_none_ends_the_demo_with_advice_and_leaves_nothing_behind(ended_demos):
+    demo = ended_demos["bad"]
+    assert demo.returncode == 1, demo.complaints
+    assert "Invalid image" in demo.complaints
+    assert "An IMAGE of yours must be a JPEG, PNG or WEBP" in demo.complaints
     assert_nothing_is_left(demo.temporary)
 
 
