@@ -119,7 +119,7 @@ class Run:
 
     def _watch(self, killer: Killer, records: Records) -> bool:
         """Kill and bring back until all tasks have ended; whether that was in time."""
-        import psycopg2  # type: ignore[import-untyped]
+        import psycopg2
 
         killer.start()
         deadline, look_at, states = time.monotonic() + LONGEST, 0.0, Counter[str]()

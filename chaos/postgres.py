@@ -116,7 +116,7 @@ class Postgres:
 
     def wait_until_up(self, timeout: float = 60) -> None:
         """Wait until it takes connections."""
-        import psycopg2  # type: ignore[import-untyped]
+        import psycopg2
 
         deadline = time.monotonic() + timeout
         while True:

@@ -85,7 +85,7 @@ class Records:
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
-        import psycopg2  # type: ignore[import-untyped]
+        import psycopg2
 
         connection = psycopg2.connect(self._address)
         try:

@@ -29,10 +29,8 @@ import sys
 CONNECT_ARGS = {"timeout": 1.0 if "api-server" in sys.argv else 60.0}
 """
 """
-The seconds that a component waits while another writes into SQLite, 5 by default.
-
-Airflow's API server writes its audit log on its event loop, and waits there for a transaction of its own that only
-this loop could end: until it gives up, nobody can write. A scheduler that gives up meanwhile is dead.
+The seconds that a component waits while another writes into SQLite, 5 by default. The API server can hold the database
+against itself for as long as its own patience (see LOCKED_PAUSES); a scheduler that gives up meanwhile is dead.
 """
 
 
