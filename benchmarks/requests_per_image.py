@@ -6,10 +6,9 @@ import json
 import random
 import statistics
 
-from airflow_provider_segmind.api.flow import Answer, Flow, Pause
-from airflow_provider_segmind.api.jobs import watch
-from airflow_provider_segmind.api.service import Service
-from airflow_provider_segmind.api.values import JobOutcome
+from airflow_provider_segmind.api.models import JobOutcome
+from airflow_provider_segmind.api.operation import ApiContext, Operation, Pause, Response
+from airflow_provider_segmind.api.polling import watch
 
 JOBS = 2000
 MODEL = "bria-erase-foreground"
@@ -21,15 +20,15 @@ class World:
     def __init__(self) -> None:
         self.now = 1_000_000.0
 
-    def run(self, flow: Flow[JobOutcome], ends_at: float, seconds: float) -> tuple[int, float]:
+    def run(self, operation: Operation[JobOutcome], ends_at: float, seconds: float) -> tuple[int, float]:
         """Return the status requests made, and how late the end was noticed."""
         statuses, noticed = 0, 0.0
-        step = next(flow)
+        step = next(operation)
         try:
             while True:
                 if isinstance(step, Pause):
                     self.now += step.seconds
-                    step = flow.send(None)
+                    step = operation.send(None)
                     continue
                 done = self.now >= ends_at
                 body: dict[str, object] = {"status": "COMPLETED" if done else "PROCESSING"}
@@ -38,7 +37,7 @@ class World:
                     noticed = self.now - ends_at
                 else:
                     body |= {"output": "https://images.segmind.com/x.png", "metrics": {"total_time": seconds}}
-                step = flow.send(Answer(200, {}, json.dumps(body).encode()))
+                step = operation.send(Response(200, {}, json.dumps(body).encode()))
         except StopIteration:
             return statuses, noticed
 
@@ -47,13 +46,13 @@ def measure(sigma: float, poll_interval: float | None) -> str:
     """Run jobs of lognormal length one after another, as one triggerer would see them."""
     draw = random.Random(7)
     world = World()
-    service = Service(clock=lambda: world.now)
+    api = ApiContext(clock=lambda: world.now)
     counts, delays = [], []
     for _ in range(JOBS):
         seconds = 11.97 * draw.lognormvariate(0, sigma)
         start = world.now
-        flow = watch(service, "id", MODEL, submitted_at=start, deadline=start + 600, poll_interval=poll_interval)
-        statuses, delay = world.run(flow, start + seconds, seconds)
+        operation = watch(api, "id", MODEL, submitted_at=start, deadline=start + 600, poll_interval=poll_interval)
+        statuses, delay = world.run(operation, start + seconds, seconds)
         counts.append(statuses)
         delays.append(delay)
     return (

@@ -30,11 +30,11 @@ from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_segmind.files.destination import store
 from airflow_provider_segmind.hooks.segmind import SegmindHook
-from airflow_provider_segmind.operators import legs
+from airflow_provider_segmind.jobs import run
+from airflow_provider_segmind.jobs.checkpoint import TaskCheckpoints
 from airflow_provider_segmind.operators.job import SegmindJobOperator
-from airflow_provider_segmind.operators.note import TaskNote
-from airflow_provider_segmind.storage.destinations import store
 from chaos.plan import PLAN_VARIABLE, Plan, Point
 
 WAITED = 0.7
@@ -43,15 +43,15 @@ WAITED = 0.7
 
 def install() -> None:
     """Make this process mortal, once."""
-    if PLAN_VARIABLE not in os.environ or getattr(legs, "mortal", False):
+    if PLAN_VARIABLE not in os.environ or getattr(run, "mortal", False):
         return
-    legs.mortal = True  # type: ignore[attr-defined]
+    run.mortal = True  # type: ignore[attr-defined]
     scene = _Scene()
-    legs.begin = scene.enter(legs.begin)
-    legs.resume = scene.enter(legs.resume)
-    legs.store = _die_while_uploading(store, scene)  # type: ignore[attr-defined]
-    TaskNote.write = _die_around_write(TaskNote.write, scene)  # type: ignore[method-assign]
-    TaskNote.finish = _die_before_finish(TaskNote.finish, scene)  # type: ignore[method-assign]
+    run.begin = scene.enter(run.begin)
+    run.resume = scene.enter(run.resume)
+    run.store = _die_while_uploading(store, scene)  # type: ignore[attr-defined]
+    TaskCheckpoints.write = _die_around_write(TaskCheckpoints.write, scene)  # type: ignore[method-assign]
+    TaskCheckpoints.finish = _die_before_finish(TaskCheckpoints.finish, scene)  # type: ignore[method-assign]
     SegmindHook.download = _die_while_downloading(SegmindHook.download, scene)  # type: ignore[method-assign]
     SegmindHook.watch = _die_while_waiting(SegmindHook.watch, scene)  # type: ignore[method-assign]
     SegmindJobOperator.defer = _die_before_defer(SegmindJobOperator.defer, scene)  # type: ignore[method-assign]
@@ -103,7 +103,7 @@ class _Scene:
 
 def _die_around_write(write: Callable[..., None], scene: _Scene) -> Callable[..., None]:
     @wraps(write)
-    def mortal(self: TaskNote, entry: Any) -> None:
+    def mortal(self: TaskCheckpoints, entry: Any) -> None:
         if entry.request_id is not None:
             scene.die_at("post_to_note")
         write(self, entry)
@@ -206,7 +206,7 @@ class _DeathOnTheWire:
 
 def _die_before_finish(finish: Callable[..., None], scene: _Scene) -> Callable[..., None]:
     @wraps(finish)
-    def mortal(self: TaskNote) -> None:
+    def mortal(self: TaskCheckpoints) -> None:
         scene.die_at("stored_to_settled")
         finish(self)
 

@@ -23,7 +23,7 @@ TASK = re.compile(r"^airflow worker -- [0-9a-f]{8}-")
 PACE = 0.9
 """The share of the images at which the last kill is due."""
 
-PATIENCE = 30.0
+GET_SECONDS = 30.0
 """Seconds after which the next kill comes all the same where the images do not get on."""
 
 RESTARTED_AS: dict[Target, str] = {
@@ -81,7 +81,7 @@ class Killer:
         now = time.monotonic()
         self._bring_back(now)
         pace = len(self.plan.images) * PACE * sum(self.done.values()) / max(len(self.plan.outside), 1)
-        waited = now >= self._next_at + PATIENCE
+        waited = now >= self._next_at + GET_SECONDS
         if self._due is None and self._left and now >= self._next_at and (finished >= pace or waited):
             self._due = self._left.pop(0)
         if self._due is not None and self._strike(self._due, now):

@@ -48,7 +48,7 @@ def quick_retries(monkeypatch):
     """Draw the shortest pause wherever jitter is drawn."""
     from functools import partial
 
-    from airflow_provider_segmind.api.service import Service
-    from airflow_provider_segmind.hooks import shared
+    from airflow_provider_segmind.api.operation import ApiContext
+    from airflow_provider_segmind.hooks import transport
 
-    monkeypatch.setattr(shared, "Service", partial(Service, jitter=min))
+    monkeypatch.setattr(transport, "ApiContext", partial(ApiContext, jitter=min))

@@ -17,8 +17,8 @@ from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 
 import airflow_provider_segmind
 from airflow_provider_segmind.get_provider_info import get_provider_info
+from airflow_provider_segmind.hooks.connection import SegmindSettings
 from airflow_provider_segmind.hooks.segmind import SegmindHook
-from airflow_provider_segmind.hooks.settings import SegmindSettings
 
 PACKAGE = Path(airflow_provider_segmind.__file__).parent
 

@@ -8,13 +8,21 @@ from mimetypes import guess_type
 from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
-from airflow_provider_segmind.api.flow import Answer, Flow, Send, TransportFailure, pause, send
-from airflow_provider_segmind.api.media import inspect
-from airflow_provider_segmind.api.redaction import public_link
-from airflow_provider_segmind.api.requests import ATTEMPTS, backoff
-from airflow_provider_segmind.api.service import OUTPUT_HOSTS, Service
-from airflow_provider_segmind.api.values import SegmindFile, SegmindOutput, SegmindResult
+from airflow_provider_segmind.api.gateway import GET_ATTEMPTS, backoff
+from airflow_provider_segmind.api.models import SegmindFile, SegmindOutput, SegmindResult
+from airflow_provider_segmind.api.operation import (
+    OUTPUT_HOSTS,
+    ApiContext,
+    Operation,
+    Request,
+    Response,
+    TransportFailure,
+    pause,
+    send,
+)
+from airflow_provider_segmind.api.redaction import shareable_url
 from airflow_provider_segmind.exceptions import SegmindOutputError
+from airflow_provider_segmind.files.formats import inspect
 
 MAX_HOPS = 5
 FILE_SECONDS = 900.0
@@ -25,9 +33,9 @@ KEPT_SECONDS = 6.5 * 86_400
 where it may not tell, and a proxy's 403 means nothing."""
 
 
-def is_trusted(service: Service, url: str) -> bool:
+def is_trusted(api: ApiContext, url: str) -> bool:
     """Whether a result file may come from there: https (http where the base URL is), one of the trusted hosts."""
-    base = urlsplit(service.base_url)
+    base = urlsplit(api.base_url)
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").lower().rstrip(".")
@@ -38,14 +46,14 @@ def is_trusted(service: Service, url: str) -> bool:
         return False
     if not host or "@" in parts.netloc or "\\" in url:
         return False
-    hosts = (*OUTPUT_HOSTS, *service.output_hosts, base.hostname or "")
+    hosts = (*OUTPUT_HOSTS, *api.output_hosts, base.hostname or "")
     return any(host.endswith(name[1:].lower()) if name.startswith("*.") else host == name.lower() for name in hosts)
 
 
-def public_output(service: Service, result: SegmindResult) -> str | None:
+def public_output(api: ApiContext, result: SegmindResult) -> str | None:
     """Return the address of a result that anybody may see and use: trusted, and without a signature."""
-    link = public_link(result.output_url)
-    return link if link and is_trusted(service, link) else None
+    link = shareable_url(result.output_url)
+    return link if link and is_trusted(api, link) else None
 
 
 class _Spool:
@@ -80,7 +88,7 @@ class _Spool:
             )
 
 
-def download(service: Service, result: SegmindResult, file: BinaryIO, *, image: bool = False) -> Flow[SegmindFile]:
+def download(api: ApiContext, result: SegmindResult, file: BinaryIO, *, image: bool = False) -> Operation[SegmindFile]:
     """
     Fetch a result's first output into an empty, seekable file and check it.
 
@@ -94,7 +102,7 @@ def download(service: Service, result: SegmindResult, file: BinaryIO, *, image: 
             request_id=result.request_id,
         )
     output = result.outputs[0]
-    spool = _Spool(file, service.max_result_bytes)
+    spool = _Spool(file, api.max_result_bytes)
     failures = 0
     while True:
         problem = None
@@ -104,9 +112,9 @@ def download(service: Service, result: SegmindResult, file: BinaryIO, *, image: 
             spool.write(output.data or b"")
         else:
             try:
-                answer = yield from _fetch(service, output.url, spool, result.request_id)
+                answer = yield from _fetch(api, output.url, spool, result.request_id)
             except TransportFailure as failure:
-                problem = service.clean(failure)
+                problem = api.redact(failure)
             else:
                 # The name comes first: it is the API's word, the header may be that of an error page.
                 named, _ = guess_type(urlsplit(output.url).path, strict=False)
@@ -120,28 +128,28 @@ def download(service: Service, result: SegmindResult, file: BinaryIO, *, image: 
             else:
                 return SegmindFile(spool.size, spool.digest.hexdigest(), media.content_type, media.width, media.height)
         failures += 1
-        if failures >= ATTEMPTS or output.url is None:
+        if failures >= GET_ATTEMPTS or output.url is None:
             raise SegmindOutputError(
                 f"The result file of request {result.request_id} is of no use after {failures} tries: {problem}. It "
-                f"is paid for and stays at Segmind for 7 days ({public_link(output.url) or 'inline or signed'}): a "
+                f"is paid for and stays at Segmind for 7 days ({shareable_url(output.url) or 'inline or signed'}): a "
                 "retry fetches it again without paying.",
                 request_id=result.request_id,
             )
-        yield from pause(backoff(service, failures))
+        yield from pause(backoff(api, failures))
 
 
-def _fetch(service: Service, url: str, spool: _Spool, request_id: str) -> Flow[Answer]:
+def _fetch(api: ApiContext, url: str, spool: _Spool, request_id: str) -> Operation[Response]:
     """GET a file without the key, following redirects between trusted hosts."""
     for _ in range(MAX_HOPS):
-        if not is_trusted(service, url):
-            host = service.clean(url.partition("://")[2].partition("/")[0].rpartition("@")[2] or url)
+        if not is_trusted(api, url):
+            host = api.redact(url.partition("://")[2].partition("/")[0].rpartition("@")[2] or url)
             raise SegmindOutputError(
                 f"The result file of request {request_id} is at {host}, which is not trusted (or not https): if it is "
                 "Segmind's, add the host to 'output_hosts' in the connection's extra.",
                 request_id=request_id,
             )
         answer = yield from send(
-            Send("GET", url, with_key=False, into=spool, max_bytes=64 * 1024, max_seconds=FILE_SECONDS)
+            Request("GET", url, with_key=False, into=spool, max_bytes=64 * 1024, max_seconds=FILE_SECONDS)
         )
         if answer.status not in (301, 302, 303, 307, 308) or "location" not in answer.headers:
             return answer
@@ -154,7 +162,7 @@ def _fetch(service: Service, url: str, spool: _Spool, request_id: str) -> Flow[A
     )
 
 
-def _shortfall(answer: Answer, spool: _Spool, output: SegmindOutput) -> str | None:
+def _shortfall(answer: Response, spool: _Spool, output: SegmindOutput) -> str | None:
     """Say what is missing of a fetched file."""
     if answer.status != 200:
         return f"its host answers HTTP {answer.status}"
@@ -166,20 +174,20 @@ def _shortfall(answer: Answer, spool: _Spool, output: SegmindOutput) -> str | No
     return None
 
 
-def file_is_gone(service: Service, url: str, made_at: float | None) -> Flow[bool]:
+def file_is_gone(api: ApiContext, url: str, made_at: float | None) -> Operation[bool]:
     """
     Whether a file's host says that there is no such file (any more); trouble in asking is no such word.
 
     :param made_at: epoch seconds of the job, ``None`` where that is unknown
     """
-    if not is_trusted(service, url):
+    if not is_trusted(api, url):
         return False
-    old = made_at is not None and service.clock() - made_at > KEPT_SECONDS
+    old = made_at is not None and api.clock() - made_at > KEPT_SECONDS
     gone = 0
     for failures in range(1, 5):
         try:
             # No HEAD: a signature is good for one verb, and the address is signed for GET.
-            answer = yield from send(Send("GET", url, with_key=False, max_bytes=1))
+            answer = yield from send(Request("GET", url, with_key=False, max_bytes=1))
         except TransportFailure:
             pass
         else:
@@ -189,5 +197,5 @@ def file_is_gone(service: Service, url: str, made_at: float | None) -> Flow[bool
             gone += 1
             if gone == 2:  # an image is paid for again on this word: it is asked for twice
                 return True
-        yield from pause(backoff(service, failures))
+        yield from pause(backoff(api, failures))
     return False

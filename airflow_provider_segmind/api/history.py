@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
-from airflow_provider_segmind.api.flow import Answer, Flow, pause
-from airflow_provider_segmind.api.inputs import check_model
-from airflow_provider_segmind.api.requests import get
-from airflow_provider_segmind.api.responses import AnswerTooLargeError, read_record, read_rows
-from airflow_provider_segmind.api.service import Service
-from airflow_provider_segmind.api.values import JobState, SegmindRecord, read_moment
+from airflow_provider_segmind.api.gateway import get
+from airflow_provider_segmind.api.models import JobState, SegmindRecord, check_model, parse_timestamp
+from airflow_provider_segmind.api.operation import ApiContext, Operation, Response, pause
+from airflow_provider_segmind.api.parsing import ResponseTooLargeError, parse_record, parse_rows
 from airflow_provider_segmind.exceptions import (
     SegmindError,
     SegmindJobExpiredError,
@@ -28,13 +26,13 @@ PAGES = {100: 20, 10: 60, 1: 120}
 """Rows asked for at a time, and how many such pages at most; fewer rows where a page is too large to be read, for they
 hold inline images as they were sent."""
 
-SKEW = 5.0
+CLOCK_SKEW = 5.0
 """Seconds by which a row may seem older than its submit, once both are told by Segmind's clock."""
 
-SETTLED = 60.0
+LISTED_WITHIN = 60.0
 """A record can land late. A submit that is still not listed this many seconds after it broke off did not happen."""
 
-LOOKS = (3.0, 10.0, 25.0, SETTLED)
+SEARCH_DELAYS = (3.0, 10.0, 25.0, LISTED_WITHIN)
 """Seconds after the submit at which it is looked for again while it is not listed."""
 
 _HEAD = 1024
@@ -131,15 +129,15 @@ class _Search:
     unsure: bool
 
 
-def get_record(service: Service, request_id: str) -> Flow[SegmindRecord | None]:
+def get_record(api: ApiContext, request_id: str) -> Operation[SegmindRecord | None]:
     """Look one request up in the history, whatever its age; ``None`` where the history does not have it."""
     try:
         return (
             yield from get(
-                service,
-                service.record_url(request_id),
+                api,
+                api.record_url(request_id),
                 "a look-up in the request history",
-                lambda answer: read_record(answer, request_id),
+                lambda answer: parse_record(answer, request_id),
                 request_id=request_id,
                 gateway=False,
             )
@@ -149,8 +147,8 @@ def get_record(service: Service, request_id: str) -> Flow[SegmindRecord | None]:
 
 
 def find_request(
-    service: Service, model: str, wanted: Mapping[str, str], *, since: float, until: float | None = None
-) -> Flow[SegmindRecord | None]:
+    api: ApiContext, model: str, wanted: Mapping[str, str], *, since: float, until: float | None = None
+) -> Operation[SegmindRecord | None]:
     """
     Look for the request of a submit whose outcome is unknown; ``None``: surely there is none.
 
@@ -160,18 +158,18 @@ def find_request(
     :raises SegmindSubmitUnknownError: the history could not be read, not back to ``since``, or not clearly
     """
     check_model(model)
-    since = min(since, service.clock())  # noted by a clock that was ahead: nothing is waited for into the future
+    since = min(since, api.clock())  # noted by a clock that was ahead: nothing is waited for into the future
     until = since if until is None else until
     while True:
-        settled = service.clock() >= until + SETTLED
-        search = yield from _look(service, model, wanted, since)
+        settled = api.clock() >= until + LISTED_WITHIN
+        search = yield from _look(api, model, wanted, since)
         found = max(search.matches, key=_worth, default=None)
         if found is not None and (settled or found.state is not JobState.FAILED):
             return found  # a failed one may be another task's, while the row of ours is still to land
         if settled:
             break
-        now = service.clock()
-        yield from pause(next((until + after for after in LOOKS if until + after > now), now) - now)
+        now = api.clock()
+        yield from pause(next((until + after for after in SEARCH_DELAYS if until + after > now), now) - now)
     if search.unsure:
         raise SegmindSubmitUnknownError(
             f"The request history lists jobs of {model} since the submit that cannot be told from it (rows without "
@@ -185,23 +183,25 @@ def _worth(record: SegmindRecord) -> tuple[bool, float]:
     return record.state is not JobState.FAILED, record.created_at or 0.0
 
 
-def _look(service: Service, model: str, wanted: Mapping[str, str], since: float) -> Flow[_Search]:
+def _look(api: ApiContext, model: str, wanted: Mapping[str, str], since: float) -> Operation[_Search]:
     for per_page in PAGES:
         try:
-            return (yield from _look_by(per_page, service, model, wanted, since))
-        except AnswerTooLargeError as too_large:
+            return (yield from _look_by(per_page, api, model, wanted, since))
+        except ResponseTooLargeError as too_large:
             error = too_large
     raise SegmindSubmitUnknownError(
         f"Whether a submit to {model} was queued is unknown, and the request history cannot tell: {error}"
     ) from error
 
 
-def _look_by(per_page: int, service: Service, model: str, wanted: Mapping[str, str], since: float) -> Flow[_Search]:
+def _look_by(per_page: int, api: ApiContext, model: str, wanted: Mapping[str, str], since: float) -> Operation[_Search]:
     matches: list[SegmindRecord] = []
     unsure = False
     seen: set[str] = set()
-    today = datetime.fromtimestamp(service.clock(), UTC).date()
-    first_day = datetime.fromtimestamp(since - SKEW, UTC).date() - timedelta(days=1)  # whatever zone a row's day is in
+    today = datetime.fromtimestamp(api.clock(), UTC).date()
+    first_day = datetime.fromtimestamp(since - CLOCK_SKEW, UTC).date() - timedelta(
+        days=1
+    )  # whatever zone a row's day is in
     if today - first_day > timedelta(days=29):
         raise SegmindSubmitUnknownError(
             f"A submit to {model} is unknown since {first_day}, and the request history reaches back 31 days only. "
@@ -219,14 +219,14 @@ def _look_by(per_page: int, service: Service, model: str, wanted: Mapping[str, s
         }
         try:
             rows, ahead = yield from get(
-                service,
-                service.history_url,
+                api,
+                api.history_url,
                 "a look into the request history",
-                lambda answer: (read_rows(answer), _ahead(answer, service.clock())),
+                lambda answer: (parse_rows(answer), _ahead(answer, api.clock())),
                 params=params,
                 gateway=False,
             )
-        except AnswerTooLargeError:
+        except ResponseTooLargeError:
             raise
         except SegmindError as error:
             raise SegmindSubmitUnknownError(
@@ -234,7 +234,7 @@ def _look_by(per_page: int, service: Service, model: str, wanted: Mapping[str, s
             ) from error
         fresh = [row for row in rows if row.request_id not in seen]
         seen.update(row.request_id for row in rows)
-        earliest = since - ahead - SKEW
+        earliest = since - ahead - CLOCK_SKEW
         for row in fresh:
             if row.model not in (model, None) or (row.created_at is not None and row.created_at < earliest):
                 continue
@@ -253,9 +253,9 @@ def _look_by(per_page: int, service: Service, model: str, wanted: Mapping[str, s
     )
 
 
-def _ahead(answer: Answer, now: float) -> float:
+def _ahead(answer: Response, now: float) -> float:
     """Return the seconds by which our clock is ahead of Segmind's; 0 where its ``Date`` says nothing of use."""
-    told = read_moment(answer.headers.get("date"))
+    told = parse_timestamp(answer.headers.get("date"))
     ahead = 0.0 if told is None else now - told
     return ahead if 2.0 < abs(ahead) < 86_400 else 0.0  # the header has whole seconds
 

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 
-from airflow_provider_segmind.api.values import read_moment, read_number
+from airflow_provider_segmind.api.models import parse_number, parse_timestamp
 
 RESET_HEADER = "x-rate-limit-reset-at-utc"
 WINDOW = 60.0
@@ -22,8 +22,8 @@ the pace of Segmind's Pro plan."""
 
 def _epoch(text: str, now: float) -> float | None:
     """Read a moment in any of the formats seen or likely; a small number is a delay; ``None`` for garbage."""
-    number = read_number(text)
-    return now + number if number is not None and 0 <= number <= 1e8 else read_moment(text)
+    number = parse_number(text)
+    return now + number if number is not None and 0 <= number <= 1e8 else parse_timestamp(text)
 
 
 def reset_at(headers: Mapping[str, str], now: float) -> float:
@@ -40,7 +40,7 @@ def reset_at(headers: Mapping[str, str], now: float) -> float:
     return now + WINDOW
 
 
-class Limiter:
+class RateLimiter:
     """
     Tells each request of one connection, in one process, when it may go. Thread-safe; owns no clock.
 

@@ -24,7 +24,7 @@ _BLOB = re.compile(
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
-def clean(text: object, secrets: tuple[str, ...] = (), *, limit: int = MAX_TEXT) -> str:
+def redact(text: object, secrets: tuple[str, ...] = (), *, limit: int = MAX_TEXT) -> str:
     """
     Shorten a text and take out what must not be told: keys, signed queries, image data, control characters.
 
@@ -44,7 +44,7 @@ def clean(text: object, secrets: tuple[str, ...] = (), *, limit: int = MAX_TEXT)
     return said if len(said) <= limit else said[: limit - 1] + "…"
 
 
-def public_link(url: str | None) -> str | None:
+def shareable_url(url: str | None) -> str | None:
     """Return an address fit for XCom and events: one with a query or user info may open more, and is withheld."""
     if not url:
         return None
@@ -55,13 +55,13 @@ def public_link(url: str | None) -> str | None:
 class _CleanAddresses(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):  # its URL objects are known by what they can do: no httpx in here
-            record.args = tuple(clean(arg) if hasattr(arg, "copy_with") else arg for arg in record.args)
+            record.args = tuple(redact(arg) if hasattr(arg, "copy_with") else arg for arg in record.args)
         return True
 
 
 _clean_addresses = _CleanAddresses()
 
 
-def quiet_httpx() -> None:
+def redact_httpx_log() -> None:
     """Keep signed queries and user info out of the line that httpx logs for each request; once is enough."""
     logging.getLogger("httpx").addFilter(_clean_addresses)

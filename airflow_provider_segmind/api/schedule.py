@@ -16,21 +16,21 @@ _MEMORY = 0.2  # the weight of the newest job
 
 
 @dataclass(frozen=True, slots=True)
-class Typical:
+class LatencyEstimate:
     """A log-normal guess: the median in seconds, the standard deviation of the logarithm."""
 
     median: float
     spread: float
 
 
-class Latencies:
+class LatencyMemory:
     """How long each model's jobs took in this process, starting from what is published. Thread-safe."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, Typical] = {}
+        self._seen: dict[str, LatencyEstimate] = {}
         self._lock = threading.Lock()
 
-    def typical(self, model: str) -> Typical:
+    def typical(self, model: str) -> LatencyEstimate:
         """Return the present guess."""
         with self._lock:
             return self._seen.get(model) or self._published(model)
@@ -43,18 +43,18 @@ class Latencies:
             known = self._seen.get(model) or self._published(model)
             step = math.log(seconds) - math.log(known.median)
             variance = (1 - _MEMORY) * (known.spread**2 + _MEMORY * step**2)
-            self._seen[model] = Typical(
+            self._seen[model] = LatencyEstimate(
                 known.median * math.exp(_MEMORY * step), min(max(math.sqrt(variance), 0.05), 1.5)
             )
 
     @staticmethod
-    def _published(model: str) -> Typical:
+    def _published(model: str) -> LatencyEstimate:
         if model in PUBLISHED_SECONDS:
-            return Typical(PUBLISHED_SECONDS[model], PUBLISHED_SPREAD)
-        return Typical(UNKNOWN_SECONDS, UNKNOWN_SPREAD)
+            return LatencyEstimate(PUBLISHED_SECONDS[model], PUBLISHED_SPREAD)
+        return LatencyEstimate(UNKNOWN_SECONDS, UNKNOWN_SPREAD)
 
 
-def next_look(typical: Typical, elapsed: float, looks: int) -> float:
+def next_poll_delay(typical: LatencyEstimate, elapsed: float, looks: int) -> float:
     """
     Return the seconds to wait before the next look at a job.
 

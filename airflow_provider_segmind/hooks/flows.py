@@ -7,15 +7,22 @@ import time
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from airflow_provider_segmind.api import account, history, jobs
+from airflow_provider_segmind.api import gateway, history, polling
 from airflow_provider_segmind.api.download import download as download_into
-from airflow_provider_segmind.api.flow import Flow
-from airflow_provider_segmind.api.inputs import check_model, check_payload, check_request_id, check_timeout
-from airflow_provider_segmind.api.local_files import appearing, data_uri
-from airflow_provider_segmind.api.redaction import clean
-from airflow_provider_segmind.api.service import Service
-from airflow_provider_segmind.api.values import JobOutcome, SegmindFile, SegmindJob, SegmindResult
+from airflow_provider_segmind.api.models import (
+    JobOutcome,
+    SegmindFile,
+    SegmindJob,
+    SegmindResult,
+    check_model,
+    check_payload,
+    check_request_id,
+    check_timeout,
+)
+from airflow_provider_segmind.api.operation import ApiContext, Operation
+from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindInputError
+from airflow_provider_segmind.files.local import appearing, data_uri
 
 DAYS_AHEAD = 8
 """No moment may be farther away: a deadline is at most a week ahead, and milliseconds are thousands of years."""
@@ -30,7 +37,7 @@ def check_moment(moment: object, name: str) -> None:
     number = isinstance(moment, int | float) and not isinstance(moment, bool)
     if not number or not 0 <= moment <= time.time() + DAYS_AHEAD * 86_400:  # type: ignore[operator]
         raise SegmindInputError(
-            f"{name}={clean(repr(moment), limit=60)}: give epoch seconds, as time.time() does, "
+            f"{name}={redact(repr(moment), limit=60)}: give epoch seconds, as time.time() does, "
             f"at most {DAYS_AHEAD} days ahead."
         )
 
@@ -49,12 +56,12 @@ def check_wait(job: SegmindJob, deadline: float, poll_interval: float | None) ->
         check_timeout(poll_interval, "poll_interval")
 
 
-def watch(service: Service, job: SegmindJob, deadline: float, poll_interval: float | None) -> Flow[JobOutcome]:
+def watch(api: ApiContext, job: SegmindJob, deadline: float, poll_interval: float | None) -> Operation[JobOutcome]:
     """Wait for a job's end and return how it ended."""
     check_wait(job, deadline, poll_interval)
     return (
-        yield from jobs.watch(
-            service,
+        yield from polling.watch(
+            api,
             job.request_id,
             job.model,
             submitted_at=job.submitted_at,
@@ -64,37 +71,37 @@ def watch(service: Service, job: SegmindJob, deadline: float, poll_interval: flo
     )
 
 
-def find_request(service: Service, model: str, payload: Mapping[str, Any], since: float) -> Flow[str | None]:
+def find_request(api: ApiContext, model: str, payload: Mapping[str, Any], since: float) -> Operation[str | None]:
     """Look for the request of a submit whose outcome is unknown and return its id."""
     check_moment(since, "since")
     wanted = history.fingerprint(check_payload(payload))
-    record = yield from history.find_request(service, model, wanted, since=since)
+    record = yield from history.find_request(api, model, wanted, since=since)
     return record.request_id if record else None
 
 
-def upload(service: Service, path_or_bytes: str | os.PathLike[str] | bytes) -> Flow[str]:
+def upload(api: ApiContext, path_or_bytes: str | os.PathLike[str] | bytes) -> Operation[str]:
     """Store a file at Segmind and return its address."""
     if not isinstance(path_or_bytes, str | os.PathLike | bytes):
-        raise SegmindInputError(f"upload of {clean(repr(path_or_bytes), limit=60)}: give a file's path, or bytes.")
-    return (yield from account.upload(service, data_uri(path_or_bytes)))
+        raise SegmindInputError(f"upload of {redact(repr(path_or_bytes), limit=60)}: give a file's path, or bytes.")
+    return (yield from gateway.upload(api, data_uri(path_or_bytes)))
 
 
 def download(
-    service: Service, result: SegmindResult, target: str | os.PathLike[str] | BinaryIO, image: bool
-) -> Flow[SegmindFile]:
+    api: ApiContext, result: SegmindResult, target: str | os.PathLike[str] | BinaryIO, image: bool
+) -> Operation[SegmindFile]:
     """Fetch a result's first output to a path or into an open file."""
     if not isinstance(result, SegmindResult):
         raise SegmindInputError(
-            f"result={clean(repr(result), limit=60)}: give what get_result, wait_for_job or run returned."
+            f"result={redact(repr(result), limit=60)}: give what get_result, wait_for_job or run returned."
         )
     if isinstance(target, str | os.PathLike):
         with appearing(target) as file:
-            return (yield from download_into(service, result, file, image=image))
+            return (yield from download_into(api, result, file, image=image))
     try:
         target.seek(0)
         target.write(b"")
     except (AttributeError, TypeError, ValueError, OSError):  # no file, of text, closed, to be read only, a pipe
         raise SegmindInputError(
-            f"target={clean(repr(target), limit=60)}: give a path, or a seekable file opened for binary writing."
+            f"target={redact(repr(target), limit=60)}: give a path, or a seekable file opened for binary writing."
         ) from None
-    return (yield from download_into(service, result, target, image=image))
+    return (yield from download_into(api, result, target, image=image))

@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_segmind.api import account, history, jobs, requests
-from airflow_provider_segmind.api.flow import Flow
-from airflow_provider_segmind.api.inputs import DEFAULT_TIMEOUT, check_timeout
-from airflow_provider_segmind.api.redaction import clean
-from airflow_provider_segmind.api.service import Service
-from airflow_provider_segmind.api.values import (
+from airflow_provider_segmind.api import gateway, history, polling
+from airflow_provider_segmind.api.models import (
+    DEFAULT_TIMEOUT,
     JobOutcome,
     SegmindFile,
     SegmindJob,
@@ -22,13 +19,16 @@ from airflow_provider_segmind.api.values import (
     SegmindResult,
     SegmindStatus,
     SegmindSyncResult,
+    check_timeout,
 )
+from airflow_provider_segmind.api.operation import ApiContext, Operation
+from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindError
+from airflow_provider_segmind.get_provider_info import FIELDS
 from airflow_provider_segmind.hooks import flows
 from airflow_provider_segmind.hooks.async_methods import AsyncMethods
-from airflow_provider_segmind.hooks.drivers import SyncDriver
-from airflow_provider_segmind.hooks.settings import SegmindSettings
-from airflow_provider_segmind.hooks.shared import service_for
+from airflow_provider_segmind.hooks.connection import SegmindSettings
+from airflow_provider_segmind.hooks.transport import SyncDriver, context_for
 
 if TYPE_CHECKING:
     import httpx
@@ -67,14 +67,19 @@ class SegmindHook(AsyncMethods, BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """Return the extra fields of the connection form, for Airflow before 3.2; later ones read the provider info."""
-        from airflow_provider_segmind.hooks.connection_form import form_widgets
+        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+        from flask_babel import lazy_gettext
+        from wtforms import StringField
 
-        return form_widgets()
+        return {
+            name: StringField(lazy_gettext(label), widget=BS3TextFieldWidget(), description=description)
+            for name, (label, _, description) in FIELDS.items()
+        }
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return how the connection form's own fields look, for Airflow before 3.2."""
-        from airflow_provider_segmind.hooks.connection_form import FIELD_BEHAVIOUR
+        from airflow_provider_segmind.get_provider_info import FIELD_BEHAVIOUR
 
         return dict(FIELD_BEHAVIOUR)
 
@@ -91,9 +96,9 @@ class SegmindHook(AsyncMethods, BaseHook):
         return self._settings
 
     @property
-    def service(self) -> Service:
+    def api(self) -> ApiContext:
         """What the flows need; shared by all hooks of the connection in this process."""
-        return service_for(self.settings)
+        return context_for(self.settings)
 
     def get_conn(self) -> httpx.Client:
         """
@@ -115,13 +120,13 @@ class SegmindHook(AsyncMethods, BaseHook):
             weakref.finalize(self, self._driver.close)
         return self._driver
 
-    def run_flow(self, flow: Flow[T]) -> T:
+    def run_operation(self, operation: Operation[T]) -> T:
         """
         Run a flow of :mod:`airflow_provider_segmind.api` over this connection.
 
         :param flow: made with :attr:`service`
         """
-        return self._sync_driver().run(flow)
+        return self._sync_driver().run(operation)
 
     def test_connection(self) -> tuple[bool, str]:
         """
@@ -135,7 +140,7 @@ class SegmindHook(AsyncMethods, BaseHook):
             said = str(error)
             if getattr(error, "status_code", None) == 404 and "credits found" in said.lower():
                 return True, "Connected to Segmind: the key is good, the account has no balance record."
-            return False, clean(
+            return False, redact(
                 said if isinstance(error, SegmindError) else f"{type(error).__name__}: {said}", limit=999
             )
 
@@ -151,7 +156,7 @@ class SegmindHook(AsyncMethods, BaseHook):
         :raises SegmindSubmitUnknownError: the job may be queued; see :meth:`find_request`
         :raises SegmindRequestError: refused
         """
-        return self.run_flow(requests.submit(self.service, model, payload))
+        return self.run_operation(gateway.submit(self.api, model, payload))
 
     def get_status(self, request_id: str) -> SegmindStatus:
         """
@@ -160,7 +165,7 @@ class SegmindHook(AsyncMethods, BaseHook):
         :param request_id: what :meth:`submit` returned
         :raises SegmindJobExpiredError: Segmind keeps a job's record for one hour
         """
-        return self.run_flow(jobs.get_status(self.service, request_id))
+        return self.run_operation(polling.get_status(self.api, request_id))
 
     def get_result(self, request_id: str) -> SegmindResult:
         """
@@ -170,7 +175,7 @@ class SegmindHook(AsyncMethods, BaseHook):
         :raises SegmindJobFailedError: the job FAILED
         :raises SegmindJobExpiredError: Segmind keeps a result's record for one hour
         """
-        return self.run_flow(jobs.get_result(self.service, request_id))
+        return self.run_operation(polling.get_result(self.api, request_id))
 
     def wait_for_job(self, request_id: str, *, timeout: float = DEFAULT_TIMEOUT) -> SegmindResult:
         """
@@ -182,7 +187,7 @@ class SegmindHook(AsyncMethods, BaseHook):
         :raises SegmindJobFailedError: it failed; the service's words are in ``detail``
         :raises SegmindJobExpiredError: Segmind keeps a job's record for one hour
         """
-        return self.run_flow(jobs.wait_for_job(self.service, request_id, timeout=check_timeout(timeout)))
+        return self.run_operation(polling.wait_for_job(self.api, request_id, timeout=check_timeout(timeout)))
 
     def run(self, model: str, payload: Mapping[str, Any], *, timeout: float = DEFAULT_TIMEOUT) -> SegmindResult:
         """
@@ -193,7 +198,7 @@ class SegmindHook(AsyncMethods, BaseHook):
         :param timeout: seconds from the submit, at most a week; 600 by default
         :raises SegmindError: what either of them raises
         """
-        return self.run_flow(jobs.run(self.service, model, payload, timeout=check_timeout(timeout)))
+        return self.run_operation(polling.run(self.api, model, payload, timeout=check_timeout(timeout)))
 
     def run_sync(self, model: str, payload: Mapping[str, Any]) -> SegmindSyncResult:
         """
@@ -204,7 +209,7 @@ class SegmindHook(AsyncMethods, BaseHook):
         :raises SegmindSubmitUnknownError: no whole answer came; the call may be billed, and its result is lost
         :raises SegmindRequestError: refused
         """
-        return self.run_flow(account.run_sync(self.service, model, payload))
+        return self.run_operation(gateway.run_sync(self.api, model, payload))
 
     def watch(self, job: SegmindJob, *, deadline: float, poll_interval: float | None = None) -> JobOutcome:
         """
@@ -215,7 +220,7 @@ class SegmindHook(AsyncMethods, BaseHook):
         :param poll_interval: seconds between two looks, ``None`` (the default) for the adaptive schedule
         :raises SegmindInputError: one of them is unusable; anything else is an outcome
         """
-        return self.run_flow(flows.watch(self.service, job, deadline, poll_interval))
+        return self.run_operation(flows.watch(self.api, job, deadline, poll_interval))
 
     # ------------------------------------------------------------------ the account
 
@@ -225,7 +230,7 @@ class SegmindHook(AsyncMethods, BaseHook):
 
         :raises SegmindRequestError: refused; with status 404 the account has no balance record
         """
-        return self.run_flow(account.get_credits(self.service))
+        return self.run_operation(gateway.get_credits(self.api))
 
     def find_request(self, model: str, payload: Mapping[str, Any], *, since: float) -> str | None:
         """
@@ -237,7 +242,7 @@ class SegmindHook(AsyncMethods, BaseHook):
         :return: the newest matching request's id, ``None`` where there surely is none
         :raises SegmindSubmitUnknownError: the history cannot tell
         """
-        return self.run_flow(flows.find_request(self.service, model, payload, since))
+        return self.run_operation(flows.find_request(self.api, model, payload, since))
 
     def get_record(self, request_id: str) -> SegmindRecord | None:
         """
@@ -247,7 +252,7 @@ class SegmindHook(AsyncMethods, BaseHook):
         :return: ``None`` where the history does not have it
         :raises SegmindServiceError: the history cannot be read
         """
-        return self.run_flow(history.get_record(self.service, request_id))
+        return self.run_operation(history.get_record(self.api, request_id))
 
     def upload(self, path_or_bytes: str | os.PathLike[str] | bytes) -> str:
         """
@@ -256,7 +261,7 @@ class SegmindHook(AsyncMethods, BaseHook):
         :param path_or_bytes: a local file's path, or a file's content
         :raises SegmindInputError: there is no such file, or it is no known media type
         """
-        return self.run_flow(flows.upload(self.service, path_or_bytes))
+        return self.run_operation(flows.upload(self.api, path_or_bytes))
 
     def download(
         self, result: SegmindResult, target: str | os.PathLike[str] | BinaryIO, *, image: bool = False
@@ -269,4 +274,4 @@ class SegmindHook(AsyncMethods, BaseHook):
         :param image: insist on an image whatever media type was declared; not by default
         :raises SegmindOutputError: missing, truncated, too large, of the wrong kind, or on a host not trusted
         """
-        return self.run_flow(flows.download(self.service, result, target, image))
+        return self.run_operation(flows.download(self.api, result, target, image))

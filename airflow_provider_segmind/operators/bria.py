@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_provider_segmind.api.inputs import check_choice
+from airflow_provider_segmind.api.models import check_choice
 from airflow_provider_segmind.exceptions import SegmindInputError
+from airflow_provider_segmind.files.source import ImageDelivery, ImageSource, deliver_image, parse_image
 from airflow_provider_segmind.operators.job import SegmindJobOperator, Upload, known_at_parse
-from airflow_provider_segmind.storage.images import ImageDelivery, ImageSource, deliver_image, parse_image
 
 _FLAGS = ("preserve_alpha", "visual_input_content_moderation", "visual_output_content_moderation")
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_segmind.api.inputs import DEFAULT_TIMEOUT, OnUnknownSubmit, check_choice, check_timeout
+from airflow_provider_segmind.api.models import DEFAULT_TIMEOUT, OnUnknownSubmit, check_choice, check_timeout
 from airflow_provider_segmind.exceptions import SegmindInputError
+from airflow_provider_segmind.files.destination import parse_destination
 from airflow_provider_segmind.operators.retries import default_retry_policy, told_to_airflow
-from airflow_provider_segmind.storage.destinations import parse_destination
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_segmind.storage.images import ImageSource
+    from airflow_provider_segmind.files.source import ImageSource
 
 OnModerationBlock = Literal["fail", "skip"]
 Upload = Callable[[bytes], str]
@@ -122,14 +122,14 @@ class SegmindJobOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Get a job for the inputs: the one that an earlier try has paid for, or a new one."""
-        from airflow_provider_segmind.operators.legs import begin
+        from airflow_provider_segmind.jobs.run import begin
 
         with self._told_to_airflow():
             return begin(self, context)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on where the trigger left off."""
-        from airflow_provider_segmind.operators.legs import resume
+        from airflow_provider_segmind.jobs.run import resume
 
         with self._told_to_airflow():
             return resume(self, context, event)

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
-from airflow_provider_segmind.api.outcomes import ERRORS, Task, then
+from airflow_provider_segmind.api.errors import ERRORS, Task, then
 from airflow_provider_segmind.exceptions import SegmindError, SegmindModerationError, SegmindSubmitUnknownError
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from airflow_provider_segmind.api.inputs import check_model, check_payload
+from airflow_provider_segmind.api.models import check_model, check_payload
 from airflow_provider_segmind.exceptions import SegmindInputError
+from airflow_provider_segmind.files.source import parse_image, presign
 from airflow_provider_segmind.operators.job import SegmindJobOperator, Upload, known_at_parse
-from airflow_provider_segmind.storage.images import parse_image, presign
 
 
 class SegmindRunModelOperator(SegmindJobOperator):

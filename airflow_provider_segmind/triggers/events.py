@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from airflow_provider_segmind.api.inputs import check_request_id
-from airflow_provider_segmind.api.redaction import clean
-from airflow_provider_segmind.api.values import JobOutcome, Metrics, OutcomeStatus
+from airflow_provider_segmind.api.models import JobOutcome, Metrics, OutcomeStatus, check_request_id
+from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindError
 
 TURN = "TURN"
@@ -25,10 +24,10 @@ def read_event(event: object) -> JobOutcome:
             return JobOutcome(
                 check_request_id(event.get("request_id")),
                 OutcomeStatus(str(event.get("status"))),
-                error=clean(error) if error else None,
-                metrics=Metrics.read(event.get("metrics")),
+                error=redact(error) if error else None,
+                metrics=Metrics.parse(event.get("metrics")),
                 output_url=output_url if isinstance(output_url, str) else None,
             )
         except ValueError:
             pass
-    raise SegmindError(f"The task was resumed with an event that no Segmind trigger fires: {clean(repr(event))}")
+    raise SegmindError(f"The task was resumed with an event that no Segmind trigger fires: {redact(repr(event))}")

@@ -9,9 +9,9 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_segmind.api.redaction import clean
-from airflow_provider_segmind.api.requests import turn
-from airflow_provider_segmind.api.values import JobOutcome, OutcomeStatus, SegmindJob
+from airflow_provider_segmind.api.gateway import wait_for_slot
+from airflow_provider_segmind.api.models import JobOutcome, OutcomeStatus, SegmindJob
+from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindError
 from airflow_provider_segmind.hooks.flows import check_moment, check_wait
 from airflow_provider_segmind.hooks.segmind import SegmindHook
@@ -96,7 +96,7 @@ class SegmindJobTrigger(BaseTrigger):
             # A trigger that dies leaves its task without a word: whatever happened is told, and the note stays.
             if not isinstance(error, SegmindError):
                 self.log.exception("Waiting for request %s has failed.", self.request_id)
-            outcome = JobOutcome(self.request_id, OutcomeStatus.ERROR, clean(f"{type(error).__name__}: {error}"))
+            outcome = JobOutcome(self.request_id, OutcomeStatus.ERROR, redact(f"{type(error).__name__}: {error}"))
         return outcome.as_event()
 
 
@@ -149,7 +149,7 @@ class SegmindPauseTrigger(BaseTrigger):
         except TimeoutError:
             pass
         except Exception as error:  # noqa: BLE001 - a connection that is not there among them: the worker meets it itself
-            self.log.warning("Took no turn at the limiter: %s", clean(f"{type(error).__name__}: {error}"))
+            self.log.warning("Took no turn at the limiter: %s", redact(f"{type(error).__name__}: {error}"))
         await _not_too_early(started)
         yield TriggerEvent(self.event)  # type: ignore[no-untyped-call]
 
@@ -159,5 +159,5 @@ class SegmindPauseTrigger(BaseTrigger):
             return
         hook = SegmindHook(self.segmind_conn_id)
         await hook.asettings()
-        hook.service.limiter.close_until(self.moment)
-        await hook.arun_flow(turn)
+        hook.api.limiter.close_until(self.moment)
+        await hook.arun_operation(wait_for_slot)

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from airflow_provider_segmind.api.download import download, is_trusted
-from airflow_provider_segmind.api.flow import Answer
-from airflow_provider_segmind.api.values import JobState, SegmindOutput, SegmindResult
+from airflow_provider_segmind.api.models import JobState, SegmindOutput, SegmindResult
+from airflow_provider_segmind.api.operation import Response
 from airflow_provider_segmind.exceptions import SegmindOutputError
 
 from .world import CUT, ID, NOON, REFUSED, World, always, answer, broken_off, html
@@ -31,7 +31,7 @@ def fetch(world, script, *, image=True, **output):
     world.file = io.BytesIO()
     output = output or {"url": URL}
     found = SegmindResult(ID, JobState.COMPLETED, (SegmindOutput(**output),))
-    return world.run(download(world.service, found, world.file, image=image), script)
+    return world.run(download(world.api, found, world.file, image=image), script)
 
 
 def file_reply(body=PNG, length=None, **headers):
@@ -86,7 +86,7 @@ def test_a_file_is_fetched_without_the_key_and_described(world, kind):
 )
 def test_only_some_hosts_are_trusted(url, trusted):
     world = World(output_hosts=("cdn.mine.example",))
-    assert is_trusted(world.service, url) is trusted
+    assert is_trusted(world.api, url) is trusted
     if not trusted:
         with pytest.raises(SegmindOutputError, match="not trusted"):
             fetch(world, [], url=url)
@@ -95,7 +95,7 @@ def test_only_some_hosts_are_trusted(url, trusted):
 
 @pytest.mark.parametrize(("base", "trusted"), [("http://127.0.0.1:8765", True), ("https://127.0.0.1", False)])
 def test_http_is_trusted_only_where_the_base_url_has_it(base, trusted):
-    assert is_trusted(World(base_url=base).service, "http://127.0.0.1:9/a.png") is trusted
+    assert is_trusted(World(base_url=base).api, "http://127.0.0.1:9/a.png") is trusted
 
 
 def test_a_redirect_between_trusted_hosts_is_followed(world):
@@ -130,7 +130,7 @@ BROKEN = [
     html(403),
     html(503),
     answer(204, b""),
-    Answer(200, {}, PNG, cut="it took too long to come"),
+    Response(200, {}, PNG, cut="it took too long to come"),
     CUT,
     REFUSED,
     broken_off(PNG[:500]),
@@ -187,7 +187,7 @@ def test_an_inline_result_that_is_no_image_is_told_at_once(world, data):
 
 def test_a_result_without_a_file_is_told(world):
     with pytest.raises(SegmindOutputError, match="without a file"):
-        world.run(download(world.service, SegmindResult(ID, JobState.COMPLETED), io.BytesIO()), [])
+        world.run(download(world.api, SegmindResult(ID, JobState.COMPLETED), io.BytesIO()), [])
 
 
 def test_a_signed_address_is_not_told(world):

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_segmind.api import account, download, history, jobs, requests, submission
-from airflow_provider_segmind.api.flow import Answer
+from airflow_provider_segmind.api import download, gateway, history, polling
+from airflow_provider_segmind.api.models import JobState, SegmindOutput, SegmindResult
+from airflow_provider_segmind.api.operation import Response
+from airflow_provider_segmind.api.parsing import MAX_OUTPUTS, parse_result
 from airflow_provider_segmind.api.rate_limit import MAX_RESET, reset_at
-from airflow_provider_segmind.api.responses import MAX_OUTPUTS, read_result
-from airflow_provider_segmind.api.values import JobState, SegmindOutput, SegmindResult
 from airflow_provider_segmind.exceptions import SegmindError, SegmindServiceError
+from airflow_provider_segmind.jobs import acquire as submission
+from tests.jobs.notebook import BODY, DIGEST, Notebook, noted
 
-from .notebook import BODY, DIGEST, Notebook, noted
 from .world import CUT, ID, MODEL, NOON, REFUSED, World
 
 KEYS = "status error error_description detail request_id images output url data b64_json metrics credits results items"
@@ -51,35 +52,35 @@ headers = st.dictionaries(
 statuses = st.sampled_from(
     [200, 200, 200, 201, 204, 301, 302, 400, 401, 403, 404, 406, 410, 418, 422, 429, 500, 502, 504, 599]
 )
-replies = st.builds(Answer, statuses, headers, bodies, st.none() | st.just("cut")) | st.sampled_from([CUT, REFUSED])
+replies = st.builds(Response, statuses, headers, bodies, st.none() | st.just("cut")) | st.sampled_from([CUT, REFUSED])
 
 
-def fetch(service):
+def fetch(api):
     found = SegmindResult(ID, JobState.COMPLETED, (SegmindOutput(url="https://images.segmind.com/a"),))
-    return download.download(service, found, io.BytesIO())
+    return download.download(api, found, io.BytesIO())
 
 
-def acquire(service, note):
-    return submission.acquire_job(service, note, MODEL, DIGEST, lambda: BODY)
+def acquire(api, note):
+    return submission.acquire_job(api, note, MODEL, DIGEST, lambda: BODY)
 
 
-FLOWS = {
-    "submit": lambda service: requests.submit(service, MODEL, BODY),
-    "status": lambda service: jobs.get_status(service, ID),
-    "result": lambda service: jobs.get_result(service, ID),
-    "watch": lambda service: jobs.watch(service, ID, MODEL, submitted_at=NOON, deadline=NOON + 60),
-    "wait": lambda service: jobs.wait_for_job(service, ID, timeout=60),
-    "run": lambda service: jobs.run(service, MODEL, BODY, timeout=60),
-    "credits": account.get_credits,
-    "upload": lambda service: account.upload(service, "data:,"),
-    "sync": lambda service: account.run_sync(service, MODEL, BODY),
-    "record": lambda service: history.get_record(service, ID),
-    "find": lambda service: history.find_request(service, MODEL, history.fingerprint(BODY), since=NOON),
+OPERATIONS = {
+    "submit": lambda api: gateway.submit(api, MODEL, BODY),
+    "status": lambda api: polling.get_status(api, ID),
+    "result": lambda api: polling.get_result(api, ID),
+    "watch": lambda api: polling.watch(api, ID, MODEL, submitted_at=NOON, deadline=NOON + 60),
+    "wait": lambda api: polling.wait_for_job(api, ID, timeout=60),
+    "run": lambda api: polling.run(api, MODEL, BODY, timeout=60),
+    "credits": gateway.get_credits,
+    "upload": lambda api: gateway.upload(api, "data:,"),
+    "sync": lambda api: gateway.run_sync(api, MODEL, BODY),
+    "record": lambda api: history.get_record(api, ID),
+    "find": lambda api: history.find_request(api, MODEL, history.fingerprint(BODY), since=NOON),
     "download": fetch,
-    "acquire": lambda service: acquire(service, Notebook()),
-    "revive": lambda service: acquire(service, noted()),
-    "expired": lambda service: acquire(service, noted(age=4000)),
-    "resolve": lambda service: acquire(service, noted(None)),
+    "acquire": lambda api: acquire(api, Notebook()),
+    "revive": lambda api: acquire(api, noted()),
+    "expired": lambda api: acquire(api, noted(age=4000)),
+    "resolve": lambda api: acquire(api, noted(None)),
 }
 
 
@@ -91,7 +92,7 @@ def only_own_errors(name, answers):
         return answers[len(world.sends) % len(answers)]
 
     try:
-        return world.run(FLOWS[name](world.service), serve, max_sends=400)
+        return world.run(OPERATIONS[name](world.api), serve, max_sends=400)
     except SegmindError as error:
         said = str(error)
     said.encode("utf-8")
@@ -99,7 +100,7 @@ def only_own_errors(name, answers):
     return None
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("name", OPERATIONS)
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(answers=st.lists(replies, min_size=1, max_size=5))
 def test_no_answer_brings_a_flow_out_of_its_words(name, answers):
@@ -131,7 +132,7 @@ NASTY = {
 @pytest.mark.parametrize("nasty", NASTY)
 def test_nasty_bodies_are_bodies(name, nasty):
     code = 422 if nasty == "half a character" else 200
-    only_own_errors(name, [Answer(code, {}, NASTY[nasty])])
+    only_own_errors(name, [Response(code, {}, NASTY[nasty])])
 
 
 @pytest.mark.parametrize("nasty", [name for name in NASTY if name.startswith("10 MB")])
@@ -141,7 +142,7 @@ def test_memory_is_bounded_by_a_multiple_of_the_body(nasty):
     for name in ("result", "find"):
         tracemalloc.start()  # anew: what the frames of an error hold may wait for the garbage collector
         try:
-            only_own_errors(name, [Answer(200, {}, body)])
+            only_own_errors(name, [Response(200, {}, body)])
             assert tracemalloc.get_traced_memory()[1] < 40 * len(body)
         finally:
             tracemalloc.stop()
@@ -150,7 +151,7 @@ def test_memory_is_bounded_by_a_multiple_of_the_body(nasty):
 @pytest.mark.parametrize("nasty", [name for name in NASTY if name.startswith("10 MB of")])
 def test_few_of_the_things_that_an_answer_lists_are_looked_at(nasty):
     with suppress(SegmindServiceError):
-        assert len(read_result(Answer(200, {}, NASTY[nasty]), ID).outputs) <= MAX_OUTPUTS
+        assert len(parse_result(Response(200, {}, NASTY[nasty]), ID).outputs) <= MAX_OUTPUTS
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)

@@ -9,9 +9,9 @@ from email.utils import format_datetime
 
 import pytest
 
-from airflow_provider_segmind.api.flow import Answer
-from airflow_provider_segmind.api.history import PAGES, SETTLED, find_request, fingerprint, get_record
-from airflow_provider_segmind.api.values import JobState
+from airflow_provider_segmind.api.history import LISTED_WITHIN, PAGES, find_request, fingerprint, get_record
+from airflow_provider_segmind.api.models import JobState
+from airflow_provider_segmind.api.operation import Response
 from airflow_provider_segmind.exceptions import SegmindServiceError, SegmindSubmitUnknownError
 
 from .world import CUT, ID, MODEL, NOON, always, answer, error, html
@@ -39,14 +39,14 @@ def pages(*rows, size=100):
 
 
 def find(world, script, body=BODY, since=NOON, **options):
-    found = world.run(find_request(world.service, MODEL, fingerprint(body), since=since), script, **options)
+    found = world.run(find_request(world.api, MODEL, fingerprint(body), since=since), script, **options)
     return found.request_id if found else None
 
 
 def test_the_history_is_asked_for_the_model_and_the_days(world):
     find(world, pages(row()))
     params = world.sends[0].params
-    assert world.sends[0].url == world.service.history_url
+    assert world.sends[0].url == world.api.history_url
     assert (params["model_name"], params["per_page"], params["sort_order"]) == (MODEL, "100", "desc")
     assert params["from_date"] <= datetime.fromtimestamp(NOON, UTC).date().isoformat() <= params["to_date"]
 
@@ -88,7 +88,7 @@ def test_the_same_inputs_match(world, ours, theirs):
 )
 def test_other_requests_are_surely_not_it(world, ours, other):
     assert find(world, pages(other), ours) is None
-    assert world.clock() - NOON >= SETTLED
+    assert world.clock() - NOON >= LISTED_WITHIN
 
 
 @pytest.mark.parametrize(
@@ -123,12 +123,12 @@ def test_a_late_row_is_found_by_a_later_look(world):
         return answer(200, [row()] if world.clock() >= NOON + 20 and send.params["page"] == "1" else [])
 
     assert find(world, serve) == ID
-    assert NOON + 20 <= world.clock() < NOON + SETTLED
+    assert NOON + 20 <= world.clock() < NOON + LISTED_WITHIN
 
 
 def test_absent_is_said_only_when_late_rows_have_had_their_time(world):
     assert find(world, always(answer(200, []))) is None
-    assert world.times[-1] >= NOON + SETTLED
+    assert world.times[-1] >= NOON + LISTED_WITHIN
     assert 2 <= len(world.sends) <= 6
 
 
@@ -196,22 +196,22 @@ def test_a_history_that_cannot_be_read_leaves_the_submit_unknown(world, reply):
 @pytest.mark.parametrize("shape", [lambda r: r, lambda r: [r], lambda r: {"data": r}, lambda r: {"data": [r]}])
 def test_a_record_is_read_in_any_container(world, shape):
     reply = answer(200, shape(row(model_status="COMPLETED", generation_url=LINK, credits_deduction="0.04")))
-    found = world.run(get_record(world.service, ID), [reply])
+    found = world.run(get_record(world.api, ID), [reply])
     assert (found.state, found.output_url, found.cost, found.created_at) == (JobState.COMPLETED, LINK, 0.04, NOON)
 
 
 @pytest.mark.parametrize("at", [NOON, str(NOON), NOON * 1000, "2027-01-15T08:00:00", "2027-01-15T08:00:00Z"])
 def test_a_rows_time_is_read_in_any_format(world, at):
-    assert world.run(get_record(world.service, ID), [answer(200, row() | {"model_created": at})]).created_at == NOON
+    assert world.run(get_record(world.api, ID), [answer(200, row() | {"model_created": at})]).created_at == NOON
 
 
 def test_no_record_is_none(world):
-    assert world.run(get_record(world.service, ID), [error(404)]) is None
+    assert world.run(get_record(world.api, ID), [error(404)]) is None
 
 
 def test_somebody_elses_record_is_none_of_ours(world):
     with pytest.raises(SegmindServiceError):
-        world.run(get_record(world.service, ID), always(answer(200, row("other"))))
+        world.run(get_record(world.api, ID), always(answer(200, row("other"))))
 
 
 def test_pages_too_large_to_read_are_asked_for_in_smaller_ones(world):
@@ -221,7 +221,7 @@ def test_pages_too_large_to_read_are_asked_for_in_smaller_ones(world):
     def serve(send):
         size = int(send.params["per_page"])
         if size > 10:
-            return Answer(200, {}, b"[", cut="larger than 10485760 bytes")
+            return Response(200, {}, b"[", cut="larger than 10485760 bytes")
         return pages(*rows, row(), size=size)(send)
 
     assert find(world, serve) == ID
@@ -231,7 +231,7 @@ def test_pages_too_large_to_read_are_asked_for_in_smaller_ones(world):
 def test_rows_too_large_one_by_one_are_unknown(world):
     world.clock.now += 3600
     with pytest.raises(SegmindSubmitUnknownError, match="larger"):
-        find(world, always(Answer(200, {}, b"[", cut="larger than 10485760 bytes")))
+        find(world, always(Response(200, {}, b"[", cut="larger than 10485760 bytes")))
     assert len(world.sends) == len(PAGES)
 
 
@@ -272,7 +272,7 @@ def test_a_row_older_than_the_submit_is_not_it_whatever_the_clocks(world):
 
 def test_a_note_of_the_future_holds_no_worker(world):
     assert find(world, always(answer(200, [])), since=NOON + 3600) is None
-    assert world.clock() - NOON <= SETTLED
+    assert world.clock() - NOON <= LISTED_WITHIN
 
 
 def test_a_job_without_inputs_cannot_be_told_from_others(world):
@@ -282,9 +282,9 @@ def test_a_job_without_inputs_cannot_be_told_from_others(world):
 
 def test_a_limit_of_the_history_closes_no_gate_and_is_no_reason_to_wait_for_one(world):
     with pytest.raises(SegmindServiceError) as caught:
-        world.run(get_record(world.service, ID), always(error(429)))
+        world.run(get_record(world.api, ID), always(error(429)))
     assert caught.value.status_code == 429
-    assert not world.service.limiter.is_closed(world.clock())
+    assert not world.api.limiter.is_closed(world.clock())
 
 
 def test_a_submit_that_broke_off_late_has_its_row_waited_for_from_then(world):
@@ -293,5 +293,5 @@ def test_a_submit_that_broke_off_late_has_its_row_waited_for_from_then(world):
     def serve(send):
         return answer(200, [row(at=NOON + 299)] if world.clock() >= NOON + 340 else [])
 
-    flow = find_request(world.service, MODEL, fingerprint(BODY), since=NOON, until=NOON + 300)
-    assert world.run(flow, serve).request_id == ID
+    operation = find_request(world.api, MODEL, fingerprint(BODY), since=NOON, until=NOON + 300)
+    assert world.run(operation, serve).request_id == ID

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_segmind.api.inputs import (
+from airflow_provider_segmind.api.models import (
     OnUnknownSubmit,
     check_choice,
     check_model,
     check_request_id,
     check_timeout,
-    valid_request_id,
+    is_request_id,
 )
 from airflow_provider_segmind.exceptions import SegmindInputError
 
@@ -30,13 +30,13 @@ def test_what_is_no_model_is_told_by_name_value_and_remedy(model):
 
 @pytest.mark.parametrize("value", ["abc", "a-b_c", "0" * 128, "550e8400-e29b-41d4-a716-446655440000"])
 def test_request_ids_are_taken(value):
-    assert valid_request_id(value)
+    assert is_request_id(value)
     assert check_request_id(value) == value
 
 
 @pytest.mark.parametrize("value", ["", "../x", "a/b", "a b", "a\n", "a.b", "0" * 129, None, 5, b"a"])
 def test_what_is_no_request_id_is_told(value):
-    assert not valid_request_id(value)
+    assert not is_request_id(value)
     with pytest.raises(SegmindInputError, match="request_id="):
         check_request_id(value)
 

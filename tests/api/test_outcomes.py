@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_segmind import exceptions
-from airflow_provider_segmind.api.outcomes import ANSWERS, ERRORS, Task, error_of, then
+from airflow_provider_segmind.api.errors import ANSWERS, ERRORS, Task, error_of, then
 from airflow_provider_segmind.exceptions import SegmindError
 
 from .world import answer, error, html
@@ -28,7 +28,7 @@ def test_the_documentation_has_each_answer(row):
 def test_the_documentation_has_each_error(kind):
     row = ERRORS[kind]
     task = row.task + (f", after {row.delay.total_seconds():g} s" if row.delay else "")
-    assert cells(f"`{kind.__name__}`", row.flow, task) in PAGE
+    assert cells(f"`{kind.__name__}`", row.operation, task) in PAGE
 
 
 @pytest.mark.parametrize("name", exceptions.__all__)

@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from airflow_provider_segmind.api.flow import Send as Request
-from airflow_provider_segmind.api.flow import send
-from airflow_provider_segmind.api.jobs import watch
-from airflow_provider_segmind.api.rate_limit import WINDOW, Limiter
-from airflow_provider_segmind.api.requests import submit, turn
+from airflow_provider_segmind.api.gateway import submit, wait_for_slot
+from airflow_provider_segmind.api.operation import Request as Request
+from airflow_provider_segmind.api.operation import send
+from airflow_provider_segmind.api.polling import watch
+from airflow_provider_segmind.api.rate_limit import WINDOW, RateLimiter
 from airflow_provider_segmind.exceptions import SegmindRateLimitError
 
 from .world import MODEL, NOON, World, always, error, queued, status
@@ -21,13 +21,13 @@ def fullest_window(times):
 
 
 def ask(world):
-    yield from turn(world.service)
+    yield from wait_for_slot(world.api)
     yield from send(Request("GET", "https://api.segmind.com/"))
 
 
 @pytest.mark.parametrize("limit", [1, 5, 50])
 def test_no_window_of_a_minute_holds_more_than_the_limit(limit):
-    world = World(limiter=Limiter(limit))
+    world = World(limiter=RateLimiter(limit))
     times = world.run_all([ask(world) for _ in range(limit * 4)], always(queued()))
     assert fullest_window(times) == limit
     assert times[-1] - NOON <= 4 * WINDOW
@@ -38,7 +38,7 @@ def test_without_a_limit_nobody_waits(world):
 
 
 def test_those_who_wait_at_a_closed_gate_leave_spread_out(world):
-    world.service.limiter.close_until(NOON + 30)
+    world.api.limiter.close_until(NOON + 30)
     times = world.run_all([ask(world) for _ in range(60)], always(queued()))
     assert times[0] == NOON + 30
     assert fullest_window(times) <= 50
@@ -49,49 +49,48 @@ def test_those_who_met_the_429_themselves_leave_spread_out_too(world):
         return error(429, retry_after="60") if world.clock() < NOON + 60 else status("FAILED")
 
     watches = [
-        watch(world.service, f"r{n}", MODEL, submitted_at=NOON, deadline=NOON + 600, poll_interval=1)
-        for n in range(100)
+        watch(world.api, f"r{n}", MODEL, submitted_at=NOON, deadline=NOON + 600, poll_interval=1) for n in range(100)
     ]
-    limiter = world.service.limiter
+    limiter = world.api.limiter
     limiter.close_until = lambda moment, close=limiter.close_until: world.clock() > NOON + 0.99 and close(moment)
     times = world.run_all(watches, serve)
     assert fullest_window([at for at in times if at > NOON + 30]) <= 51
 
 
 def test_a_gate_that_closes_while_others_wait_in_line_holds_them_back():
-    world = World(limiter=Limiter(5))
+    world = World(limiter=RateLimiter(5))
     for _ in range(5):
-        world.service.limiter.reserve(NOON)
-    flow = turn(world.service)
-    world.clock.now += next(flow).seconds
-    world.service.limiter.close_until(world.clock() + 100)
-    assert next(flow).seconds >= 100
+        world.api.limiter.reserve(NOON)
+    operation = wait_for_slot(world.api)
+    world.clock.now += next(operation).seconds
+    world.api.limiter.close_until(world.clock() + 100)
+    assert next(operation).seconds >= 100
 
 
 def test_looking_reserves_nothing():
-    limiter = Limiter(1)
+    limiter = RateLimiter(1)
     assert [limiter.next_free(NOON) for _ in range(3)] == [NOON] * 3
     assert [limiter.reserve(NOON) for _ in range(3)] == [NOON, NOON + 60, NOON + 120]
 
 
 def test_a_gate_never_opens_earlier_than_was_said():
-    limiter = Limiter()
+    limiter = RateLimiter()
     limiter.close_until(NOON + 100)
     limiter.close_until(NOON + 10)
     assert limiter.next_free(NOON) == NOON + 100
 
 
 def test_a_submit_without_a_turn_soon_is_told_when(world):
-    world = World(limiter=Limiter(2))
-    world.run(submit(world.service, MODEL, {}), [queued()])
-    world.run(submit(world.service, MODEL, {}), [queued()])
+    world = World(limiter=RateLimiter(2))
+    world.run(submit(world.api, MODEL, {}), [queued()])
+    world.run(submit(world.api, MODEL, {}), [queued()])
     with pytest.raises(SegmindRateLimitError) as caught:
-        world.run(submit(world.service, MODEL, {}), [])
+        world.run(submit(world.api, MODEL, {}), [])
     assert caught.value.reset_at == NOON + 60
 
 
 def test_threads_get_a_turn_each():
-    limiter, slots = Limiter(10), []
+    limiter, slots = RateLimiter(10), []
 
     def take():
         slots.extend(limiter.reserve(NOON) for _ in range(50))

@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from airflow_provider_segmind.api.redaction import MAX_TEXT, clean, public_link, quiet_httpx
+from airflow_provider_segmind.api.redaction import MAX_TEXT, redact, redact_httpx_log, shareable_url
 
 KEY = "SG_0123456789abcdef"
 
@@ -48,7 +48,7 @@ KEY = "SG_0123456789abcdef"
     ],
 )
 def test_texts_are_cleaned(text, expected):
-    assert clean(text, ("team-key", "")) == expected
+    assert redact(text, ("team-key", "")) == expected
 
 
 @pytest.mark.parametrize(
@@ -60,17 +60,17 @@ def test_texts_are_cleaned(text, expected):
     ],
 )
 def test_ordinary_texts_stay_as_they_are(text):
-    assert clean(text) == text.strip()
+    assert redact(text) == text.strip()
 
 
 @pytest.mark.parametrize("text", ["word " * 1000, "é" * 10_000, "\n" * 10_000])
 def test_texts_are_shortened(text):
-    assert len(clean(text)) <= MAX_TEXT
-    assert len(clean(text, limit=20)) <= 20
+    assert len(redact(text)) <= MAX_TEXT
+    assert len(redact(text, limit=20)) <= 20
 
 
 def test_a_cleaned_text_can_be_written_anywhere():
-    clean("\ud800 half a character \udfff").encode("utf-8")
+    redact("\ud800 half a character \udfff").encode("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -95,15 +95,15 @@ def test_a_cleaned_text_can_be_written_anywhere():
 def test_no_text_takes_long(part):
     """Whatever is asked for: a limit that cuts nothing shows a pattern whose time grows with the square."""
     began = time.perf_counter()
-    clean(part * (10_000_000 // len(part)))
-    clean(part * (1_000_000 // len(part)), limit=100_000)
+    redact(part * (10_000_000 // len(part)))
+    redact(part * (1_000_000 // len(part)), limit=100_000)
     assert time.perf_counter() - began < 2
 
 
 def test_httpx_logs_addresses_without_what_opens_them(segmind_emulator, caplog):
     caplog.set_level(logging.INFO, "httpx")
-    quiet_httpx()
-    quiet_httpx()
+    redact_httpx_log()
+    redact_httpx_log()
     httpx.get(f"{segmind_emulator.url}/x?X-Amz-Signature=dead".replace("://", "://bob:pw@"), trust_env=False)
 
     assert f"HTTP Request: GET {segmind_emulator.url}/x " in caplog.text
@@ -124,4 +124,4 @@ def test_httpx_logs_addresses_without_what_opens_them(segmind_emulator, caplog):
     ],
 )
 def test_only_an_address_that_opens_nothing_more_is_public(url, expected):
-    assert public_link(url) == expected
+    assert shareable_url(url) == expected

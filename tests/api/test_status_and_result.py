@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from airflow_provider_segmind.api.account import get_credits, run_sync, upload
-from airflow_provider_segmind.api.flow import Answer
-from airflow_provider_segmind.api.jobs import get_result, get_status
-from airflow_provider_segmind.api.values import JobState
+from airflow_provider_segmind.api.gateway import get_credits, run_sync, upload
+from airflow_provider_segmind.api.models import JobState
+from airflow_provider_segmind.api.operation import Response
+from airflow_provider_segmind.api.polling import get_result, get_status
 from airflow_provider_segmind.exceptions import (
     SegmindAuthError,
     SegmindJobExpiredError,
@@ -30,11 +30,11 @@ PNG64 = base64.b64encode(PNG).decode()
 
 
 def ask_status(world, script):
-    return world.run(get_status(world.service, ID), script)
+    return world.run(get_status(world.api, ID), script)
 
 
 def ask_result(world, script):
-    return world.run(get_result(world.service, ID), script)
+    return world.run(get_result(world.api, ID), script)
 
 
 @pytest.mark.parametrize("word", ["QUEUED", "PROCESSING", "COMPLETED", "FAILED", " completed "])
@@ -82,7 +82,7 @@ def test_but_not_over_a_refused_key_or_a_limit(world, code):
         answer(200, {"status": " "}),
         answer(200, b"[" * 200_000),
         answer(302, b"", location="https://decoy.example/"),
-        Answer(200, {}, b'{"status": "COMPLETED"', cut="it took too long to come"),
+        Response(200, {}, b'{"status": "COMPLETED"', cut="it took too long to come"),
     ],
 )
 def test_what_makes_no_sense_is_asked_again_five_times_within_a_minute(world, senseless):
@@ -127,7 +127,7 @@ def test_a_long_429_is_told(world):
 
 
 def test_a_gate_closed_for_longer_than_a_minute_is_told_without_a_request(world):
-    world.service.limiter.close_until(NOON + 3000)
+    world.api.limiter.close_until(NOON + 3000)
     with pytest.raises(SegmindRateLimitError) as caught:
         ask_result(world, [])
     assert caught.value.reset_at == NOON + 3000
@@ -211,24 +211,24 @@ def test_other_failures_are_no_moderation(world, text):
 
 @pytest.mark.parametrize(("value", "expected"), [(1.5, 1.5), ("2.25", 2.25), (0, 0.0), (-3, -3.0)])
 def test_credits_are_a_number(world, value, expected):
-    assert world.run(get_credits(world.service), [answer(200, {"credits": value})]) == expected
+    assert world.run(get_credits(world.api), [answer(200, {"credits": value})]) == expected
 
 
 @pytest.mark.parametrize("value", [None, "many", True, [], float("nan")])
 def test_credits_that_are_none_are_an_error(world, value):
     with pytest.raises(SegmindServiceError):
-        world.run(get_credits(world.service), always(answer(200, {"credits": value})))
+        world.run(get_credits(world.api), always(answer(200, {"credits": value})))
 
 
 def test_no_balance_record_is_a_404_without_a_request_id(world):
     with pytest.raises(SegmindRequestError, match="No credits found") as caught:
-        world.run(get_credits(world.service), [error(404, "No credits found for the user")])
+        world.run(get_credits(world.api), [error(404, "No credits found for the user")])
     assert caught.value.status_code == 404
 
 
 def test_the_synchronous_call_gives_the_file_and_its_accounting(world):
     reply = answer(200, PNG, content_type="image/png; q=1", x_request_id=ID, x_cost="0.04", x_generation_time="11.9")
-    found = world.run(run_sync(world.service, MODEL, {}), [reply])
+    found = world.run(run_sync(world.api, MODEL, {}), [reply])
     assert (found.content, found.content_type, found.request_id) == (PNG, "image/png", ID)
     assert (found.metrics.cost, found.metrics.inference_time) == (0.04, 11.9)
 
@@ -247,12 +247,12 @@ def test_the_synchronous_call_gives_the_file_and_its_accounting(world):
 )
 def test_the_synchronous_call_is_never_repeated(world, reply, expected):
     with pytest.raises(expected):
-        world.run(run_sync(world.service, MODEL, {}), [reply])
+        world.run(run_sync(world.api, MODEL, {}), [reply])
 
 
 def test_an_upload_gives_an_address(world):
     reply = answer(200, {"file_urls": ["https://images.segmind.com/assets/a.png"]})
-    assert world.run(upload(world.service, "data:,"), [reply]) == "https://images.segmind.com/assets/a.png"
+    assert world.run(upload(world.api, "data:,"), [reply]) == "https://images.segmind.com/assets/a.png"
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_an_upload_gives_an_address(world):
 )
 def test_a_failed_upload_is_not_repeated(world, reply):
     with pytest.raises(SegmindServiceError):
-        world.run(upload(world.service, "data:,"), [reply])
+        world.run(upload(world.api, "data:,"), [reply])
 
 
 def test_a_result_without_the_wrong_hosts_addresses_is_asked_at_the_connections_own(world):
@@ -268,7 +268,7 @@ def test_a_result_without_the_wrong_hosts_addresses_is_asked_at_the_connections_
     assert world.urls() == [f"https://api.segmind.com/v2/requests/{ID}"]
 
 
-TOO_LARGE = Answer(200, {}, b'{"status": "COMPLETED"', cut="larger than 10485760 bytes")
+TOO_LARGE = Response(200, {}, b'{"status": "COMPLETED"', cut="larger than 10485760 bytes")
 
 
 def test_what_is_too_large_is_not_asked_for_again(world):

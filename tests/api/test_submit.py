@@ -7,8 +7,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from airflow_provider_segmind.api.flow import Answer
-from airflow_provider_segmind.api.requests import submit
+from airflow_provider_segmind.api.gateway import submit
+from airflow_provider_segmind.api.operation import Response
 from airflow_provider_segmind.exceptions import (
     SegmindAuthError,
     SegmindCreditsError,
@@ -26,7 +26,7 @@ PAYLOAD = {"image": "https://photos.example/a.jpg", "preserve_alpha": True}
 
 
 def post(world, script):
-    return world.run(submit(world.service, MODEL, PAYLOAD), script)
+    return world.run(submit(world.api, MODEL, PAYLOAD), script)
 
 
 def test_a_submit_is_one_post_of_the_payload_to_the_model(world):
@@ -102,7 +102,7 @@ def test_the_auth_surfaces_description_is_told(world):
         answer(200, b""),
         answer(204, b""),
         html(200),
-        Answer(200, {}, queued().body, cut="larger than 10 bytes"),
+        Response(200, {}, queued().body, cut="larger than 10 bytes"),
         CUT,
     ],
 )
@@ -178,7 +178,7 @@ def test_a_429_tells_at_once_when_the_limit_resets(world, headers, expected):
 
 
 def test_behind_a_gate_known_to_be_closed_nothing_is_sent(world):
-    world.service.limiter.close_until(NOON + 40)
+    world.api.limiter.close_until(NOON + 40)
     with pytest.raises(SegmindRateLimitError) as caught:
         post(world, [])
     assert caught.value.reset_at == NOON + 40
@@ -195,12 +195,12 @@ def test_a_429_closes_the_gate_for_the_next_submit(world):
 
 
 def test_a_short_wait_for_a_turn_is_waited_out(world):
-    world.service.limiter.close_until(NOON + 3)
+    world.api.limiter.close_until(NOON + 3)
     assert post(world, [queued()]).submitted_at == NOON + 3
 
 
 @pytest.mark.parametrize("model", ["../x", "", "a/b", "a b", "a..b", "modèle", "x\n", None, 7])
 def test_a_name_that_could_leave_its_path_is_never_sent(world, model):
     with pytest.raises(SegmindInputError, match="model="):
-        world.run(submit(world.service, model, PAYLOAD), [])
+        world.run(submit(world.api, model, PAYLOAD), [])
     assert world.sends == []

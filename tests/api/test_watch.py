@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from airflow_provider_segmind.api.jobs import raise_for_outcome, wait_for_job, watch
-from airflow_provider_segmind.api.values import JobOutcome, OutcomeStatus
+from airflow_provider_segmind.api.models import JobOutcome, OutcomeStatus
+from airflow_provider_segmind.api.polling import raise_for_outcome, wait_for_job, watch
 from airflow_provider_segmind.exceptions import (
     SegmindAuthError,
     SegmindJobExpiredError,
@@ -35,7 +35,7 @@ def job_of(world, seconds, **more):
 
 def wait(world, script, timeout=600.0, **options):
     options = {"submitted_at": NOON, "deadline": NOON + timeout, "model": MODEL, **options}
-    return world.run(watch(world.service, ID, options.pop("model"), **options), script, max_sends=50_000)
+    return world.run(watch(world.api, ID, options.pop("model"), **options), script, max_sends=50_000)
 
 
 def looks(world):
@@ -47,7 +47,7 @@ def test_typical_jobs_cost_two_to_three_looks():
     total = late = 0.0
     shared = World()
     for _ in range(500):
-        world, seconds = World(latencies=shared.service.latencies), 11.97 * dice.lognormvariate(0, 0.15)
+        world, seconds = World(latencies=shared.api.latencies), 11.97 * dice.lognormvariate(0, 0.15)
         assert wait(world, job_of(world, seconds)).status is OutcomeStatus.COMPLETED
         total += looks(world)
         late += world.clock() - NOON - seconds
@@ -143,7 +143,7 @@ def test_a_deadline_behind_a_gate_that_its_own_429_closed_is_a_timeout(world):
 
 
 def test_a_deadline_behind_a_gate_that_others_closed_is_a_timeout_on_time(world):
-    world.service.limiter.close_until(NOON + 3000)
+    world.api.limiter.close_until(NOON + 3000)
     outcome = wait(world, always(status("PROCESSING")), timeout=100)
     assert outcome.status is OutcomeStatus.TIMEOUT
     assert world.sends == []
@@ -151,14 +151,14 @@ def test_a_deadline_behind_a_gate_that_others_closed_is_a_timeout_on_time(world)
 
 
 def test_a_gate_closed_for_long_delays_the_look_and_nothing_else(world):
-    world.service.limiter.close_until(NOON + 300)
+    world.api.limiter.close_until(NOON + 300)
     assert wait(world, job_of(world, 12.0)).status is OutcomeStatus.COMPLETED
     assert NOON + 300 <= world.times[0] < NOON + 310
 
 
 def test_a_completed_job_does_not_wait_an_hour_for_its_address(world):
     def serve(send):
-        world.service.limiter.close_until(NOON + 3600)
+        world.api.limiter.close_until(NOON + 3600)
         return status("COMPLETED")
 
     outcome = wait(world, serve)
@@ -232,7 +232,7 @@ def test_completed_jobs_teach_the_schedule(world):
     for _ in range(30):
         world.clock.now = NOON
         wait(world, job_of(world, 30.0))
-    assert world.service.latencies.typical(MODEL).median == pytest.approx(30, rel=0.1)
+    assert world.api.latencies.typical(MODEL).median == pytest.approx(30, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -246,23 +246,23 @@ def test_completed_jobs_teach_the_schedule(world):
 )
 def test_each_outcome_has_its_exception(world, outcome, expected):
     with pytest.raises(expected) as caught:
-        raise_for_outcome(world.service, JobOutcome(ID, OutcomeStatus(outcome), "why"))
+        raise_for_outcome(world.api, JobOutcome(ID, OutcomeStatus(outcome), "why"))
     assert caught.value.request_id == ID
     assert "why" in str(caught.value)
 
 
 def test_waiting_for_a_job_returns_its_result(world):
-    found = world.run(wait_for_job(world.service, ID, timeout=60), job_of(world, 5.0))
+    found = world.run(wait_for_job(world.api, ID, timeout=60), job_of(world, 5.0))
     assert found.output_url == "https://images.segmind.com/generations/a.png"
 
 
 def test_waiting_with_a_refused_key_says_that_it_is_the_key(world):
     with pytest.raises(SegmindAuthError):
-        world.run(wait_for_job(world.service, ID, timeout=60), always(error(401)))
+        world.run(wait_for_job(world.api, ID, timeout=60), always(error(401)))
     assert len(world.sends) <= 2
 
 
 def test_waiting_too_long_keeps_the_id(world):
     with pytest.raises(SegmindJobTimeoutError) as caught:
-        world.run(wait_for_job(world.service, ID, timeout=60), always(status("QUEUED")))
+        world.run(wait_for_job(world.api, ID, timeout=60), always(status("QUEUED")))
     assert caught.value.request_id == ID

@@ -7,8 +7,7 @@ import itertools
 import json
 from collections.abc import Callable
 
-from airflow_provider_segmind.api.flow import Answer, Pause, Send, TransportFailure
-from airflow_provider_segmind.api.service import Service
+from airflow_provider_segmind.api.operation import ApiContext, Pause, Request, Response, TransportFailure
 
 MODEL = "bria-erase-foreground"
 ID = "req-1"
@@ -24,7 +23,7 @@ def answer(status=200, body=None, **headers):
     if not isinstance(body, bytes):
         body = b"" if body is None else json.dumps(body).encode()
         headers.setdefault("content_type", "application/json")
-    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+    return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
 def error(status, text="no", **headers):
@@ -71,7 +70,7 @@ class World:
         self.sends = []
         self.times = []
         self.pauses = []
-        self.service = Service(clock=self.clock, jitter=lambda low, high: (low + high) / 2, **options)
+        self.api = ApiContext(clock=self.clock, jitter=lambda low, high: (low + high) / 2, **options)
 
     @property
     def posts(self):
@@ -80,9 +79,9 @@ class World:
     def urls(self):
         return [send.url for send in self.sends]
 
-    def run(self, flow, script=(), *, max_sends=2000):
+    def run(self, operation, script=(), *, max_sends=2000):
         """Run one flow to its end."""
-        step = next(iter(self._steps(flow, self._replies(script), max_sends)), None)
+        step = next(iter(self._steps(operation, self._replies(script), max_sends)), None)
         while True:
             kind, value = step
             if kind == "end":
@@ -95,8 +94,8 @@ class World:
         replies = self._replies(script)
         order = itertools.count()
         waiting = []
-        for flow in flows:
-            heapq.heappush(waiting, (self.clock.now, next(order), self._generator(flow, replies, 10**6)))
+        for operation in flows:
+            heapq.heappush(waiting, (self.clock.now, next(order), self._generator(operation, replies, 10**6)))
         while waiting:
             at, _, steps = heapq.heappop(waiting)
             self.clock.now = max(self.clock.now, at)
@@ -105,23 +104,23 @@ class World:
                 heapq.heappush(waiting, (value, next(order), steps))
         return self.times
 
-    def _steps(self, flow, replies, max_sends):
-        self._running = self._generator(flow, replies, max_sends)
+    def _steps(self, operation, replies, max_sends):
+        self._running = self._generator(operation, replies, max_sends)
         return self._running
 
     def _resume(self):
         return next(self._running)
 
-    def _generator(self, flow, replies, max_sends):
+    def _generator(self, operation, replies, max_sends):
         """Drive a flow; yield ``("wake", epoch)`` for each pause and ``("end", value)``."""
         try:
-            step = next(flow)
+            step = next(operation)
             while True:
                 if isinstance(step, Pause):
                     assert step.seconds >= 0
                     self.pauses.append(step.seconds)
                     yield "wake", self.clock.now + step.seconds
-                    step = flow.send(None)
+                    step = operation.send(None)
                     continue
                 assert len(self.sends) < max_sends, "requests without end"
                 self.sends.append(step)
@@ -129,16 +128,16 @@ class World:
                 try:
                     reply = self._deliver(step, replies(step))
                 except TransportFailure as failure:
-                    step = flow.throw(failure)
+                    step = operation.throw(failure)
                 else:
-                    step = flow.send(reply)
+                    step = operation.send(reply)
         except StopIteration as stop:
             yield "end", stop.value
         finally:
-            flow.close()
+            operation.close()
 
-    def _deliver(self, send: Send, reply):
-        while not isinstance(reply, Answer | Exception) and callable(reply):
+    def _deliver(self, send: Request, reply):
+        while not isinstance(reply, Response | Exception) and callable(reply):
             reply = reply(send)
         if isinstance(reply, Exception):
             raise reply
@@ -147,7 +146,7 @@ class World:
         send.into.begin(reply.headers)
         for start in range(0, len(reply.body), 1000):
             send.into.write(reply.body[start : start + 1000])
-        return Answer(reply.status, reply.headers, cut=reply.cut)
+        return Response(reply.status, reply.headers, cut=reply.cut)
 
     @staticmethod
     def _replies(script) -> Callable:

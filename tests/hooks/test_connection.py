@@ -7,8 +7,8 @@ import certifi
 import pytest
 
 from airflow_provider_segmind.exceptions import SegmindInputError
+from airflow_provider_segmind.hooks.connection import SegmindSettings
 from airflow_provider_segmind.hooks.segmind import SegmindHook
-from airflow_provider_segmind.hooks.settings import SegmindSettings
 
 KEY = "SG_0123456789abcdef"
 

@@ -13,11 +13,10 @@ from itertools import chain, repeat
 
 import pytest
 
-from airflow_provider_segmind.api.flow import Send, TransportFailure, send
-from airflow_provider_segmind.hooks import drivers
-from airflow_provider_segmind.hooks.drivers import AsyncDriver, SyncDriver
-from airflow_provider_segmind.hooks.exchange import MAX_CONNECTIONS
-from airflow_provider_segmind.hooks.settings import SegmindSettings
+from airflow_provider_segmind.api.operation import Request, TransportFailure, send
+from airflow_provider_segmind.hooks import transport
+from airflow_provider_segmind.hooks.connection import SegmindSettings
+from airflow_provider_segmind.hooks.transport import MAX_CONNECTIONS, AsyncDriver, SyncDriver
 
 KEY = "SG_0123456789abcdef"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nset-cookie: a=b; path=/\r\n\r\n{}"
@@ -61,19 +60,19 @@ def settings_for(url, *, read_timeout=5.0):
     return SegmindSettings(KEY, url, url, url, connect_timeout=1.0, read_timeout=read_timeout)
 
 
-def run_sync(settings, flow):
+def run_sync(settings, operation):
     driver = SyncDriver(settings)
     try:
-        return driver.run(flow)
+        return driver.run(operation)
     finally:
         driver.close()
 
 
-def run_async(settings, flow):
+def run_async(settings, operation):
     async def run():
         driver = AsyncDriver(settings)
         try:
-            return await driver.run(flow)
+            return await driver.run(operation)
         finally:
             await driver.close()
 
@@ -88,7 +87,7 @@ def run(request):
 def requests_to(url, times=1, **fields):
     """A flow that GETs an address some times over."""
     for _ in range(times):
-        answer = yield from send(Send("GET", f"{url}/x", **fields))
+        answer = yield from send(Request("GET", f"{url}/x", **fields))
     return answer
 
 
@@ -108,12 +107,12 @@ TRICKLES = {
 @pytest.mark.parametrize(("what", "number"), [*((what, 1) for what in TRICKLES), ("headers", 2)])
 def test_a_server_that_trickles_holds_nobody_for_ever(run, serve, what, number):
     server = serve(lambda now: [OK] if now < number else trickled(*TRICKLES[what]))
-    flow = requests_to(server.url, number, max_seconds=0.1)
+    operation = requests_to(server.url, number, max_seconds=0.1)
     if what == "a body":
-        assert run(settings_for(server.url, read_timeout=0.4), flow).cut
+        assert run(settings_for(server.url, read_timeout=0.4), operation).cut
         return
     with pytest.raises(TransportFailure, match="TimeoutError") as failure:
-        run(settings_for(server.url, read_timeout=0.4), flow)
+        run(settings_for(server.url, read_timeout=0.4), operation)
 
     assert failure.value.sent
 
@@ -166,7 +165,7 @@ def test_a_host_written_in_punycode_gets_its_key(run, serve, monkeypatch):
 
 
 def test_nobody_queues_for_ever_behind_a_server_that_swallows_all(serve, monkeypatch):
-    monkeypatch.setattr(drivers, "SLOT_SECONDS", 0.1)
+    monkeypatch.setattr(transport, "SLOT_SECONDS", 0.1)
     server = serve(lambda _: [])
 
     async def crowd():
@@ -188,13 +187,13 @@ def test_nobody_queues_for_ever_behind_a_server_that_swallows_all(serve, monkeyp
 LARGE = b"HTTP/1.1 200 OK\r\ncontent-length: 400000\r\n\r\n" + json.dumps("x" * 399_998).encode()
 
 
-def on_a_loop(server, flow, beside):
+def on_a_loop(server, operation, beside):
     """Run a flow and a coroutine that gets its task on one loop."""
 
     async def both():
         driver = AsyncDriver(settings_for(server.url))
         try:
-            task = asyncio.ensure_future(driver.run(flow))
+            task = asyncio.ensure_future(driver.run(operation))
             await beside(task)
             return await task
         finally:
@@ -208,7 +207,7 @@ def test_a_large_answer_does_not_stop_the_loop(serve):
     ticks = []
 
     def burn():
-        answer = yield from send(Send("GET", server.url))
+        answer = yield from send(Request("GET", server.url))
         before, until = len(ticks), time.monotonic() + 0.5
         while time.monotonic() < until:
             pass
@@ -229,7 +228,7 @@ def test_an_error_about_a_large_answer_comes_as_it_is(serve):
     server = serve(lambda _: [LARGE])
 
     def refuse():
-        yield from send(Send("GET", server.url))
+        yield from send(Request("GET", server.url))
         raise LookupError("no such thing")
 
     async def nothing(task):
@@ -244,7 +243,7 @@ def test_a_wait_can_be_cancelled_while_a_large_answer_is_read(serve):
     reading, read = threading.Event(), threading.Event()
 
     def dawdle():
-        yield from send(Send("GET", server.url))
+        yield from send(Request("GET", server.url))
         reading.set()
         read.wait(10)
 

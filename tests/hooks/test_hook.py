@@ -9,7 +9,7 @@ import time
 import httpx
 import pytest
 
-from airflow_provider_segmind.api.values import JobState, SegmindJob, SegmindOutput, SegmindResult
+from airflow_provider_segmind.api.models import JobState, SegmindJob, SegmindOutput, SegmindResult
 from airflow_provider_segmind.exceptions import (
     SegmindAuthError,
     SegmindError,

@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
 
-from airflow_provider_segmind.api.flow import Answer, TransportFailure
+from airflow_provider_segmind.api.operation import Response, TransportFailure
 from tests.model.service_model import Fault, ServiceModel, as_json
 
-HTML = Answer(200, {"content-type": "text/html"}, b"<html>one moment please</html>")
+HTML = Response(200, {"content-type": "text/html"}, b"<html>one moment please</html>")
 OWN = as_json({"error": "busy"}, 503)
 
 
 def cut(*, after: bool = False, sent: bool = True, seconds: float = 0.0) -> Fault:
     """No answer: before or after the request was carried out, at once or when the client's patience ends."""
 
-    def fault(model: ServiceModel, go: Callable[[], Answer]) -> Answer:
+    def fault(model: ServiceModel, go: Callable[[], Response]) -> Response:
         if after:
             go()
         model.clock.advance(seconds)
@@ -28,10 +28,10 @@ def cut(*, after: bool = False, sent: bool = True, seconds: float = 0.0) -> Faul
     return fault
 
 
-def instead(answer: Answer, *, after: bool = False, seconds: float = 0.0) -> Fault:
+def instead(answer: Response, *, after: bool = False, seconds: float = 0.0) -> Fault:
     """Another answer: before or after the request was carried out."""
 
-    def fault(model: ServiceModel, go: Callable[[], Answer]) -> Answer:
+    def fault(model: ServiceModel, go: Callable[[], Response]) -> Response:
         if after and not go().ok:
             return OWN  # it was limited: nothing was carried out
         model.clock.advance(seconds)
@@ -40,7 +40,7 @@ def instead(answer: Answer, *, after: bool = False, seconds: float = 0.0) -> Fau
     return fault
 
 
-def changed(change: Callable[[Answer], Answer]) -> Fault:
+def changed(change: Callable[[Response], Response]) -> Fault:
     """The true answer, changed on its way."""
     return lambda model, go: change(go())
 
@@ -48,7 +48,7 @@ def changed(change: Callable[[Answer], Answer]) -> Fault:
 def limited(header: Callable[[float], dict[str, str]]) -> Fault:
     """A 429 with one of the headers that may say until when."""
 
-    def fault(model: ServiceModel, go: Callable[[], Answer]) -> Answer:
+    def fault(model: ServiceModel, go: Callable[[], Response]) -> Response:
         return as_json({"error": "slow down"}, 429, header(model.clock()))
 
     return fault
@@ -79,15 +79,15 @@ REFUSALS: dict[str, Fault] = {
     "405 HTML": instead(replace(HTML, status=405)),
 }
 
-_UNKNOWN: dict[str, Answer] = {
+_UNKNOWN: dict[str, Response] = {
     "200 without id": as_json({"status": "QUEUED"}),
     "200 with a bad id": as_json({"request_id": "../../v1/get-user-credits"}),
     "200 HTML": HTML,
-    "200 empty": Answer(200),
+    "200 empty": Response(200),
     "502 HTML": replace(HTML, status=502),
-    "503 empty": Answer(503),
+    "503 empty": Response(503),
     "504 in the envelope": as_json({"error": "timeout"}, 504),
-    "302": Answer(302, {"location": "https://api.segmind.com/elsewhere"}),
+    "302": Response(302, {"location": "https://api.segmind.com/elsewhere"}),
 }
 
 SUBMIT: dict[str, Fault] = {
@@ -113,15 +113,15 @@ TROUBLE: dict[str, Fault] = {
     "silent": cut(seconds=30.0),
     "503": instead(OWN),
     "502 HTML": instead(replace(HTML, status=502)),
-    "302": instead(Answer(302, {"location": "https://elsewhere.example/"})),
+    "302": instead(Response(302, {"location": "https://elsewhere.example/"})),
 }
 
 SENSELESS: dict[str, Fault] = {
     "HTML": instead(HTML),
-    "empty": instead(Answer(200)),
+    "empty": instead(Response(200)),
     "a number": instead(as_json(7)),
-    "too long": instead(Answer(200, {}, b"[[[", "larger than 10 bytes")),
-    "deep": instead(Answer(200, {}, b"[" * 20_000)),
+    "too long": instead(Response(200, {}, b"[[[", "larger than 10 bytes")),
+    "deep": instead(Response(200, {}, b"[" * 20_000)),
     "wrong types": instead(as_json({"status": 3, "data": {"results": 5}, "request_id": [], "output": {"url": {}}})),
 }
 
@@ -139,7 +139,7 @@ STATUS = (
 
 
 def _rows(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Fault:
-    def changes(answer: Answer) -> Answer:
+    def changes(answer: Response) -> Response:
         body = json.loads(answer.body)
         return as_json([change(row) for row in body["data"]]) if answer.ok else answer
 
@@ -151,7 +151,7 @@ def _without(*keys: str) -> Fault:
 
 
 def _arranged(arrange: Callable[[list[Any]], Any]) -> Fault:
-    def changes(answer: Answer) -> Answer:
+    def changes(answer: Response) -> Response:
         return as_json(arrange(json.loads(answer.body)["data"])) if answer.ok else answer
 
     return changed(changes)
@@ -185,13 +185,13 @@ RECORD = (
 
 FILE = TROUBLE | {
     "HTML": instead(HTML),
-    "empty": instead(Answer(200, {"content-type": "image/png"})),
+    "empty": instead(Response(200, {"content-type": "image/png"})),
     "truncated": changed(lambda answer: replace(answer, body=answer.body[:-20])),
     "truncated, no length": changed(
         lambda answer: replace(answer, body=answer.body[:-20], headers={"content-type": "image/png"})
     ),
-    "moved": instead(Answer(302, {"location": "https://images.segmind.com/generations/none.png"})),
-    "moved to a stranger": instead(Answer(302, {"location": "https://elsewhere.example/"})),
+    "moved": instead(Response(302, {"location": "https://images.segmind.com/generations/none.png"})),
+    "moved to a stranger": instead(Response(302, {"location": "https://elsewhere.example/"})),
 }
 
 FAULTS: dict[str, dict[str, Fault]] = {

@@ -15,8 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from airflow_provider_segmind.api.flow import Answer, Send
-from airflow_provider_segmind.api.service import BASE_URL, HISTORY_URL
+from airflow_provider_segmind.api.operation import BASE_URL, HISTORY_URL, Request, Response
 
 MODEL = "bria-erase-foreground"
 RECORD_SECONDS = 3600.0
@@ -25,7 +24,7 @@ FILES = "https://images.segmind.com/generations/"
 LATENCY = 0.2
 """Seconds that a request takes."""
 
-Fault = Callable[["ServiceModel", Callable[[], Answer]], Answer]
+Fault = Callable[["ServiceModel", Callable[[], Response]], Response]
 
 
 class Clock:
@@ -112,8 +111,8 @@ class Job:
         return not self.ended(now) or self.has_file(now)
 
 
-def as_json(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
-    return Answer(status, {"content-type": "application/json", **(headers or {})}, json.dumps(body).encode())
+def as_json(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(status, {"content-type": "application/json", **(headers or {})}, json.dumps(body).encode())
 
 
 class ServiceModel:
@@ -140,7 +139,7 @@ class ServiceModel:
         self.requests = 0
         self._recent: deque[float] = deque()
 
-    def handle(self, request: Send, sender: Any = None) -> Answer:
+    def handle(self, request: Request, sender: Any = None) -> Response:
         """Answer, or raise what a driver raises; a file goes into the request's receiver as a driver does it."""
         self.requests += 1
         kind, name = self.kind_of(request)
@@ -148,7 +147,7 @@ class ServiceModel:
         if kind != "submit":
             assert request.json is None
 
-        def go() -> Answer:
+        def go() -> Response:
             limited = kind in ("submit", "status", "result") and self._limited()
             return limited or getattr(self, f"_{kind}")(request, name, sender)
 
@@ -165,7 +164,7 @@ class ServiceModel:
                 request.into.write(answer.body[at : at + 50])
         return answer
 
-    def kind_of(self, request: Send) -> tuple[str, str]:
+    def kind_of(self, request: Request) -> tuple[str, str]:
         url, name = request.url, request.url.rpartition("/")[2]
         if url == HISTORY_URL:
             return "history", name
@@ -183,7 +182,7 @@ class ServiceModel:
     def job(self, name: str) -> Job | None:
         return next((job for job in self.jobs if job.id == name), None)
 
-    def _limited(self) -> Answer | None:
+    def _limited(self) -> Response | None:
         now = self.clock()
         while self._recent and self._recent[0] <= now - 60.0:
             self._recent.popleft()
@@ -193,7 +192,7 @@ class ServiceModel:
         self._recent.append(now)
         return None
 
-    def _submit(self, request: Send, name: str, sender: Any) -> Answer:
+    def _submit(self, request: Request, name: str, sender: Any) -> Response:
         body = json.loads(json.dumps(request.json))
         image, life = self.identify(body), getattr(sender, "life", 0)
         job = Job(len(self.jobs), sender, life, image, body, self.clock(), self.fate)
@@ -201,7 +200,7 @@ class ServiceModel:
         self.jobs.append(job)
         return as_json({"request_id": job.id, "status": "QUEUED", "status_url": "https://elsewhere.example/status"})
 
-    def _status(self, request: Send, name: str, sender: Any) -> Answer:
+    def _status(self, request: Request, name: str, sender: Any) -> Response:
         job, now = self.job(name), self.clock()
         if job is None or not job.has_record(now):
             return as_json({"error": "unknown request"}, 404)
@@ -210,7 +209,7 @@ class ServiceModel:
         body: dict[str, Any] = {"status": state, "request_id": job.id, "metrics": metrics}
         return as_json({**body, "error": "bad luck"}, 422) if state == "FAILED" else as_json(body)
 
-    def _result(self, request: Send, name: str, sender: Any) -> Answer:
+    def _result(self, request: Request, name: str, sender: Any) -> Response:
         answer, job = self._status(request, name, sender), self.job(name)
         body = json.loads(answer.body)
         if body.get("status") != "COMPLETED" or job is None:
@@ -243,7 +242,7 @@ class ServiceModel:
     def _listed(self) -> list[Job]:
         return [job for job in self.jobs if self.clock() >= job.at + job.fate.row_late]
 
-    def _history(self, request: Send, name: str, sender: Any) -> Answer:
+    def _history(self, request: Request, name: str, sender: Any) -> Response:
         asked = dict(request.params or {})
         first, last = date.fromisoformat(asked["from_date"]), date.fromisoformat(asked["to_date"])
         if last - first > timedelta(days=31):
@@ -254,15 +253,15 @@ class ServiceModel:
         start = (int(asked["page"]) - 1) * per_page
         return as_json({"data": rows[start : start + per_page]})
 
-    def _record(self, request: Send, name: str, sender: Any) -> Answer:
+    def _record(self, request: Request, name: str, sender: Any) -> Response:
         job = next((job for job in self._listed() if job.id == name), None)
         return as_json({"error": "no such request"}, 404) if job is None else as_json({"data": self.row(job)})
 
-    def _file(self, request: Send, name: str, sender: Any) -> Answer:
+    def _file(self, request: Request, name: str, sender: Any) -> Response:
         job = self.job(name)
         if job is None or job.told_gone:
-            return Answer(404, {"content-type": "application/xml"}, b"<Error>NoSuchKey</Error>")
+            return Response(404, {"content-type": "application/xml"}, b"<Error>NoSuchKey</Error>")
         if not job.has_file(self.clock()):
-            return Answer(403, {"content-type": "application/xml"}, b"<Error>AccessDenied</Error>")
+            return Response(403, {"content-type": "application/xml"}, b"<Error>AccessDenied</Error>")
         headers = {"content-type": "image/png", "content-length": str(len(job.content))}
-        return Answer(200, headers, job.content)
+        return Response(200, headers, job.content)

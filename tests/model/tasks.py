@@ -10,14 +10,12 @@ from contextlib import suppress
 from typing import Any
 
 from airflow_provider_segmind.api.download import download
-from airflow_provider_segmind.api.flow import Flow, Pause, TransportFailure, pause
-from airflow_provider_segmind.api.jobs import watch
-from airflow_provider_segmind.api.note import digest_of
-from airflow_provider_segmind.api.service import Service
-from airflow_provider_segmind.api.submission import Acquired, acquire_job, collect
-from airflow_provider_segmind.api.values import JobOutcome
+from airflow_provider_segmind.api.models import JobOutcome
+from airflow_provider_segmind.api.operation import ApiContext, Operation, Pause, TransportFailure, pause
+from airflow_provider_segmind.api.polling import watch
 from airflow_provider_segmind.exceptions import SegmindError, SegmindStorageError
-from airflow_provider_segmind.operators.note import TaskNote
+from airflow_provider_segmind.jobs.acquire import Acquired, acquire_job, collect
+from airflow_provider_segmind.jobs.checkpoint import TaskCheckpoints, input_digest
 from airflow_provider_segmind.triggers.events import read_event
 from tests.model.service_model import MODEL, Clock, ServiceModel
 
@@ -88,8 +86,8 @@ def image_of(body: dict[str, Any]) -> int:
 class Run:
     """A flow under way. One step: the answer to what it waits for goes in, its next request or pause comes out."""
 
-    def __init__(self, flow: Flow[Any], model: ServiceModel, sender: Task) -> None:
-        self._flow, self._model, self._sender = flow, model, sender
+    def __init__(self, operation: Operation[Any], model: ServiceModel, sender: Task) -> None:
+        self._flow, self._model, self._sender = operation, model, sender
         self._clock = model.clock
         self._waits_for: Any = None
         self._due = 0.0
@@ -160,16 +158,16 @@ class Task:
         self._deadline = 0.0
 
     @property
-    def note(self) -> TaskNote:
+    def note(self) -> TaskCheckpoints:
         """Each process has its own; Airflow raises a task's number of allowed tries with each clear."""
-        return TaskNote(self.store, series=self.life)
+        return TaskCheckpoints(self.store, series=self.life)
 
-    def _service(self) -> Service:
+    def _service(self) -> ApiContext:
         """Each process has its own limiter."""
-        return Service(clock=self.clock, jitter=self.jitter, secrets=(KEY,))
+        return ApiContext(clock=self.clock, jitter=self.jitter, secrets=(KEY,))
 
     def digest(self) -> str:
-        return digest_of(MODEL, {"image": self.image})
+        return input_digest(MODEL, {"image": self.image})
 
     def start(self, mode: Any = "reconcile") -> None:
         """Airflow starts a try."""
@@ -177,7 +175,7 @@ class Task:
         self.mode = mode
         self.tries += 1
         self._deadline = self.clock() + 600.0
-        flow = acquire_job(
+        operation = acquire_job(
             self._service(),
             self.note,
             MODEL,
@@ -186,7 +184,7 @@ class Task:
             on_unknown_submit=mode,
             deadline=self._deadline,
         )
-        self.stage, self.run = "leg 1", Run(flow, self.model, self)
+        self.stage, self.run = "leg 1", Run(operation, self.model, self)
 
     def step(self) -> None:
         """Go one step on, into the next process where the present one has ended."""
@@ -209,14 +207,14 @@ class Task:
         if self.stage == "waiting":
             assert self._acquired is not None
             job = self._acquired.job
-            flow: Flow[Any] = watch(
+            operation: Operation[Any] = watch(
                 self._service(), job.request_id, job.model, submitted_at=job.submitted_at, deadline=self._deadline
             )
         else:
             assert self.stage == "event"
             self.stage = "leg 2"
-            flow = self._finish(self._service(), read_event(json.loads(self._event)))
-        self.run = Run(flow, self.model, self)
+            operation = self._finish(self._service(), read_event(json.loads(self._event)))
+        self.run = Run(operation, self.model, self)
 
     def _ended(self, value: Any) -> None:
         self.run = None
@@ -257,10 +255,10 @@ class Task:
         while self.stage not in ("idle", "done"):
             self.step()
 
-    def _finish(self, service: Service, outcome: JobOutcome) -> Flow[None]:
-        collected = yield from collect(service, self.note, outcome)
+    def _finish(self, api: ApiContext, outcome: JobOutcome) -> Operation[None]:
+        collected = yield from collect(api, self.note, outcome)
         file = io.BytesIO()
-        yield from download(service, collected.result, file, image=True)
+        yield from download(api, collected.result, file, image=True)
         yield from pause(0.1)
         if not self.storage_up:
             raise SegmindStorageError("the storage is down")

@@ -15,7 +15,7 @@ from airflow_provider_segmind.exceptions import (
     SegmindStorageError,
     SegmindSubmitUnknownError,
 )
-from airflow_provider_segmind.operators.note import KEY
+from airflow_provider_segmind.jobs.checkpoint import KEY
 from tests.operators.task import Crash
 from tests.photos import photo, subject_pixels
 

@@ -8,7 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_segmind.exceptions import SegmindJobTimeoutError, SegmindRateLimitError, SegmindServiceError
-from airflow_provider_segmind.operators.note import KEY
+from airflow_provider_segmind.jobs.checkpoint import KEY
 
 
 @pytest.mark.parametrize("deferrable", [True, False])

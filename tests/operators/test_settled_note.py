@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_segmind.operators.note import FINISHED, KEY
+from airflow_provider_segmind.jobs.checkpoint import FINISHED, KEY
 
 
 def test_a_try_that_died_before_airflow_knew_of_its_success_pays_nothing_again(erase, segmind, destination):

@@ -9,15 +9,15 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_segmind.exceptions import SegmindJobFailedError, SegmindServiceError
-from airflow_provider_segmind.operators import legs
+from airflow_provider_segmind.jobs import run
 
 pytestmark = pytest.mark.parametrize("deferrable", [True, False])
 
 
 @pytest.fixture(autouse=True)
 def quick(quick_retries, monkeypatch):
-    monkeypatch.setattr(legs, "STORE_SECONDS", 0.01)
-    monkeypatch.setattr(legs, "MAX_STORES", 2)
+    monkeypatch.setattr(run, "STORE_SECONDS", 0.01)
+    monkeypatch.setattr(run, "MAX_STORES", 2)
 
 
 def test_a_result_file_that_is_late_is_waited_for(erase, segmind, destination, deferrable):
@@ -36,7 +36,7 @@ def test_a_full_disk_is_waited_for(erase, segmind, destination, monkeypatch, def
             raise OSError(errno.ENOSPC, "No space left on device")
 
     disks = [Full(), Full(), BytesIO()]
-    monkeypatch.setattr(legs.tempfile, "TemporaryFile", lambda **_: disks.pop(0))
+    monkeypatch.setattr(run.tempfile, "TemporaryFile", lambda **_: disks.pop(0))
     erase(durable=False, deferrable=deferrable).run()
 
     assert (len(segmind.jobs), disks) == (1, [])

@@ -11,9 +11,9 @@ from itertools import pairwise
 
 import pytest
 
-from airflow_provider_segmind.api.values import SegmindResult
+from airflow_provider_segmind.api.models import SegmindResult
 from airflow_provider_segmind.exceptions import SegmindError, SegmindInputError
-from airflow_provider_segmind.hooks import shared
+from airflow_provider_segmind.hooks import transport
 from airflow_provider_segmind.hooks.segmind import SegmindHook
 from airflow_provider_segmind.triggers.events import read_event
 from airflow_provider_segmind.triggers.segmind import SegmindJobTrigger, SegmindPauseTrigger
@@ -187,7 +187,7 @@ def test_many_triggers_share_one_client_and_leave_none_behind(submit, segmind):
     events = events_of(*map(trigger_for, jobs))
 
     assert {event["status"] for event in events} == {"COMPLETED"}
-    assert all(not drivers for drivers in shared._drivers.values())
+    assert all(not drivers for drivers in transport._drivers.values())
 
 
 def test_those_who_waited_at_a_closed_gate_leave_one_after_another(segmind, monkeypatch):
