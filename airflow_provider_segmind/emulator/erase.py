@@ -21,6 +21,7 @@ Pixels = NDArray[np.uint8]
 
 WORKING_SIZE = 192  # GrabCut's time grows with the area; a mask needs no more detail
 CACHE_BYTES = 64_000_000
+BAND_ROWS = 256  # floating-point copies of a whole 48-megapixel photo would take gigabytes
 
 
 class _ResultCache:
@@ -133,12 +134,16 @@ def fill(colours: Pixels, mask: Pixels) -> Pixels:
     # Inpainting streaks towards the middle of a large hole; the deeper inside, the softer.
     depth = cv2.GaussianBlur(mask, (0, 0), 6)[:, :, None].astype(np.float32) / 255
     filled = np.where(mask[:, :, None] > 0, filled * (1 - depth) + cv2.GaussianBlur(filled, (0, 0), 8) * depth, filled)
-    large = cv2.resize(filled.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    large = cv2.resize(np.clip(filled + 0.5, 0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
     # The edge fades outwards only, over what the mask left of the photo, so that no rim of the subject shines through.
     faded = cv2.GaussianBlur(cv2.dilate(mask, np.ones((5, 5), np.uint8)), (0, 0), 1.5)
     weight = cv2.resize(np.maximum(faded, mask), (width, height), interpolation=cv2.INTER_LINEAR)
-    share = weight[:, :, None].astype(np.float32) / 255
-    return np.clip(colours * (1 - share) + large * share + 0.5, 0, 255).astype(np.uint8)
+    blended = np.empty_like(colours)
+    for top in range(0, height, BAND_ROWS):
+        rows = slice(top, top + BAND_ROWS)
+        share = weight[rows, :, None].astype(np.float32) / 255
+        blended[rows] = colours[rows] * (1 - share) + large[rows] * share + 0.5
+    return blended
 
 
 def _on_white(colours: Pixels, alpha: Pixels) -> Pixels:
