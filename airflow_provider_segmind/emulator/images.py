@@ -5,15 +5,40 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from typing import TYPE_CHECKING
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO
 from urllib.parse import urlsplit
 
 import httpx
+import numpy as np
+import PIL.Image
+from PIL import ExifTags, ImageCms
+from PIL.Image import Image, Transpose
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from airflow_provider_segmind.emulator.file_types import detect
 
-ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP")
+DECODERS: dict[str, Callable[[IO[bytes]], ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WEBP": WebPImageFile,
+}
+# How a stored picture is made upright, by its EXIF orientation; 1 means that it is upright already.
+ORIENTATIONS: dict[object, Transpose] = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+SRGB = ImageCms.createProfile("sRGB")
 MAX_PIXELS = 64_000_000  # a small file can unpack to gigabytes
 FETCH_TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 
@@ -104,23 +129,66 @@ class Fetcher:
 
 def open_image(content: bytes) -> Image:
     """
-    Decode an image, or say what is wrong with it.
+    Decode an image: upright, RGB or RGBA with 8 bits per channel, sRGB colours. Of several frames the first is used.
 
-    :param content: the bytes of the image
+    :param content: a JPEG, PNG or WEBP file
+    :raises InputRefusedError: the file is not usable as an image
     """
-    import PIL.Image
-
+    if not content:
+        raise InputRefusedError("Invalid image: it is empty")
+    file_type = detect(content)
+    if file_type is None:
+        raise InputRefusedError("Invalid image: cannot identify the image file")
+    if file_type.name not in DECODERS:
+        raise InputRefusedError(f"Unsupported image type {file_type.name}; use JPEG, PNG or WEBP")
     try:
-        image = PIL.Image.open(io.BytesIO(content))
-    except (PIL.UnidentifiedImageError, PIL.Image.DecompressionBombError):
-        raise InputRefusedError("Invalid image: cannot identify the image file") from None
-    with image:
-        if image.format not in ACCEPTED_FORMATS:
-            raise InputRefusedError(f"Unsupported image type {image.format}; use JPEG, PNG or WEBP")
+        return _decode(DECODERS[file_type.name], content)
+    except PIL.Image.DecompressionBombError:
+        raise InputRefusedError(f"Invalid image: more than {MAX_PIXELS} pixels") from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
+        raise InputRefusedError("Invalid image: the file is damaged or cut short") from None
+
+
+def _decode(decoder: Callable[[IO[bytes]], ImageFile], content: bytes) -> Image:
+    # PIL.Image.open would treat a JPEG with a second frame (MPO) as another format, warn about damage in its index and
+    # warn about large images.
+    with decoder(io.BytesIO(content)) as image:
         if image.width * image.height > MAX_PIXELS:
-            raise InputRefusedError(f"Invalid image: more than {MAX_PIXELS} pixels")
-        try:
-            has_alpha = "A" in image.getbands() or "transparency" in image.info
-            return image.convert("RGBA" if has_alpha else "RGB")
-        except (OSError, SyntaxError, ValueError):
-            raise InputRefusedError("Invalid image: the file is damaged or cut short") from None
+            raise PIL.Image.DecompressionBombError
+        image.load()
+        return _upright(image, _in_srgb(image))
+
+
+def _in_srgb(image: Image) -> Image:
+    has_alpha = "A" in image.getbands() or "transparency" in image.info
+    mode = "RGBA" if has_alpha else "RGB"
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith("I"):
+        image = _in_eight_bits(image)
+    if has_alpha or image.mode == "P":
+        image = image.convert(mode)
+    if profile:
+        # Viewers ignore a profile that is damaged or belongs to another colour model.
+        with suppress(ImageCms.PyCMSError, OSError):
+            converted = ImageCms.profileToProfile(image, io.BytesIO(profile), SRGB, outputMode=mode)
+            assert converted is not None, "only a conversion in place returns None"  # noqa: S101
+            return converted
+    return image.convert(mode)
+
+
+def _in_eight_bits(image: Image) -> Image:
+    """Scale 16-bit greyscale down; Pillow would turn everything above 255 into white."""
+    pixels = np.asarray(image)
+    grey = PIL.Image.fromarray((pixels >> 8).astype(np.uint8))
+    if (transparent := image.info.get("transparency")) is not None:
+        grey.putalpha(PIL.Image.fromarray(np.where(pixels == transparent, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _upright(source: Image, image: Image) -> Image:
+    """Apply the EXIF orientation of the source."""
+    try:
+        method = ORIENTATIONS.get(source.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # noqa: BLE001 - Pillow raises errors of many types on damaged EXIF, which viewers ignore
+        return image
+    return image if method is None else image.transpose(method)

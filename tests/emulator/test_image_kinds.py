@@ -1,0 +1,123 @@
+"""Every kind of image is erased rightly, or fails with words that say why."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from airflow_provider_segmind.emulator.erase import erase_foreground
+from airflow_provider_segmind.emulator.images import MAX_PIXELS, InputRefusedError, open_image
+
+from .image_samples import (
+    ACCEPTED,
+    BACKGROUND,
+    REFUSED,
+    STORED,
+    oriented,
+    png_header,
+    red_green_swapped_profile,
+    save,
+    two_frames,
+    webp_header,
+)
+from .photos import decode, inline, photo, scene, subject_pixels
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("kind", ACCEPTED)
+def test_the_subject_of_each_accepted_kind_is_erased_in_the_right_colours(kind):
+    content, background = ACCEPTED[kind]
+    result = decode(erase_foreground(content, preserve_alpha=False)).astype(int)
+    assert result.shape == (120, 160, 3)
+    assert np.abs(result[20, 20] - background).max() <= 8
+    assert np.abs(result[60, 80] - background).max() <= 40
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_the_picture_is_upright_for_each_exif_orientation(orientation):
+    upright = np.arange(6, dtype=np.uint8).reshape(2, 3, 1).repeat(3, axis=2) * 40
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = save(Image.fromarray(STORED[orientation](upright)), "PNG", exif=exif.tobytes())
+    assert np.array_equal(np.asarray(open_image(content)), upright)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "MPO"])
+def test_the_result_is_upright_for_each_kind_with_exif(kind):
+    exif = {"save_all": True, "append_images": [Image.new("RGB", (20, 10))]} if kind == "MPO" else {}
+    assert open_image(oriented(kind, 6, **exif)).size == (160, 120)
+
+
+def test_an_unknown_orientation_leaves_the_picture_as_it_is():
+    exif = Image.Exif()
+    exif[0x0112] = 99
+    assert open_image(save(Image.fromarray(scene()), "JPEG", exif=exif.tobytes())).size == (160, 120)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_colours_are_converted_from_the_embedded_profile(kind):
+    picture = Image.new("RGB", (60, 40), (220, 20, 20))
+    content = save(picture, kind, icc_profile=red_green_swapped_profile())
+    red, green, _ = np.asarray(open_image(content)).reshape(-1, 3).mean(axis=0)
+    assert green > 150 > 60 > red
+
+
+def test_a_profile_changes_no_transparency():
+    picture = Image.new("RGBA", (60, 40), (220, 20, 20, 100))
+    content = save(picture, "PNG", icc_profile=red_green_swapped_profile())
+    assert set(open_image(content).getchannel("A").tobytes()) == {100}
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in ACCEPTED if "alpha" in kind or "transparent" in kind or "transparency" in kind]
+)
+def test_the_transparency_of_each_kind_is_kept(kind):
+    assert open_image(ACCEPTED[kind][0]).mode == "RGBA"
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_each_other_kind_is_refused_by_its_name(kind):
+    content, name = REFUSED[kind]
+    with pytest.raises(InputRefusedError) as caught:
+        open_image(content)
+    assert str(caught.value) == f"Unsupported image type {name}; use JPEG, PNG or WEBP"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        pytest.param(b"", "it is empty", id="empty"),
+        pytest.param(b"just text", "cannot identify the image file", id="text"),
+        pytest.param(b"\xff\xd8\xff", "damaged or cut short", id="start of a JPEG"),
+        pytest.param(photo("JPEG")[:1200], "damaged or cut short", id="truncated JPEG"),
+        pytest.param(photo("PNG")[:200], "damaged or cut short", id="truncated PNG"),
+        pytest.param(photo("WEBP")[:100], "damaged or cut short", id="truncated WEBP"),
+        pytest.param(two_frames()[:1200], "damaged or cut short", id="truncated MPO"),
+        pytest.param(png_header(0, 10), "damaged or cut short", id="no width"),
+        pytest.param(png_header(10_000, 10_000), f"more than {MAX_PIXELS} pixels", id="100 megapixels"),
+        pytest.param(png_header(100_000, 100_000), f"more than {MAX_PIXELS} pixels", id="decompression bomb"),
+        pytest.param(webp_header(16_000, 16_000), f"more than {MAX_PIXELS} pixels", id="WEBP decompression bomb"),
+    ],
+)
+def test_an_unusable_file_is_refused_with_the_reason(content, text):
+    with pytest.raises(InputRefusedError, match=text):
+        open_image(content)
+
+
+def test_a_refused_kind_is_accepted_and_fails_unbilled_when_the_job_runs(client):
+    body = client.run(inline(REFUSED["HEIC of an iPhone"][0])).json()
+    assert (body["status"], body["error"]) == ("FAILED", "Unsupported image type HEIC; use JPEG, PNG or WEBP")
+    assert client.get("/v1/get-user-credits").json() == {"credits": 100.0}
+
+
+def test_a_phone_photo_with_a_second_frame_is_erased_upright_by_a_job(client, image_host):
+    image_host.files["/phone.jpg"] = oriented("MPO", 8, save_all=True, append_images=[Image.new("RGB", (20, 10))])
+    body = client.run(f"{image_host.url}/phone.jpg").json()
+    result = client.get(body["output"]).content
+    assert decode(result).shape == (120, 160, 3)
+    assert subject_pixels(result) == 0
+
+
+def test_the_background_colour_of_the_samples_is_the_scenes():
+    assert tuple(scene()[20, 20]) == BACKGROUND
