@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import time
 import uuid
 from pathlib import Path
@@ -11,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from airflow_provider_segmind.emulator.calls import Call
+from airflow_provider_segmind.emulator.file_types import extension_for, media_type_for
 from airflow_provider_segmind.emulator.images import InputRefusedError, decode_inline
 from airflow_provider_segmind.emulator.jobs import Job
 from airflow_provider_segmind.emulator.models import MODELS
@@ -201,7 +201,7 @@ class Service:
                 return refuse(400, str(error))
         urls = []
         for media_type, content in contents:
-            name = f"{uuid.uuid4()}{mimetypes.guess_extension(media_type) or '.bin'}"
+            name = f"{uuid.uuid4()}{extension_for(media_type, content)}"
             (self._assets / name).write_bytes(content)
             urls.append(f"{base_url(request)}/assets/{name}")
         return JSONResponse({"file_urls": urls, "message": "Files uploaded successfully"})
@@ -209,4 +209,6 @@ class Service:
     async def asset(self, request: Request) -> Response:
         """``GET /assets/{name}``: public, no key."""
         path = self._assets / request.path_params["name"]
-        return FileResponse(path) if path.parent == self._assets and path.is_file() else no_such_file()
+        if path.parent != self._assets or not path.is_file():
+            return no_such_file()
+        return FileResponse(path, media_type=media_type_for(path.name))
