@@ -31,8 +31,8 @@ def _type(name: str, media_type: str, extension: str, signature: bytes) -> FileT
 # An ISO base media file starts with the size of its first box, "ftyp", the major brand, a version and the compatible
 # brands. Some cameras use the generic major brand "mif1", in which case the compatible brands decide.
 _MAJOR, _COMPATIBLE = rb".{4}ftyp", rb".{4}ftyp(?:mif1|msf1).{4}(?:.{4}){0,9}?"
-# XML and HTML may start with a byte order mark, white space, a prolog, comments and a document type.
-_PROLOG = rb"(?:\xef\xbb\xbf)?\s*(?:<\?.*?\?>\s*|<!--.*?-->\s*)*"
+# Text may start with a byte order mark and white space; in SVG, a prolog and comments may come before the root element.
+_TEXT = rb"(?:\xef\xbb\xbf)?\s*"
 
 # The first match wins, so a type stands before the more general one that it is based on.
 FILE_TYPES = (
@@ -53,8 +53,8 @@ FILE_TYPES = (
     _type("JPEG XL", "image/jxl", ".jxl", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
     _type("JPEG 2000", "image/jp2", ".jp2", rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
     _type("ICO", "image/vnd.microsoft.icon", ".ico", rb"\0\0\x01\0"),
-    _type("SVG", "image/svg+xml", ".svg", _PROLOG + rb"(?:<!DOCTYPE svg.*?>\s*)?<svg"),
-    _type("HTML", "text/html", ".html", _PROLOG + rb"<(?:!DOCTYPE )?html"),
+    _type("SVG", "image/svg+xml", ".svg", _TEXT + rb"<(?:svg|(?:\?xml|!--|!DOCTYPE svg).*?<svg)"),
+    _type("HTML", "text/html", ".html", _TEXT + rb"<(?:!DOCTYPE )?html"),
     _type("PDF", "application/pdf", ".pdf", rb"%PDF-"),
 )
 
@@ -70,11 +70,10 @@ ALIASES = {
     "image/x-icon": "image/vnd.microsoft.icon",
 }
 
-_EXTENSIONS = {file_type.media_type: file_type.extension for file_type in FILE_TYPES}
-# An instance of its own: the tables of the module itself are extended from files of the machine.
+# The functions of the module `mimetypes` also read the machine's tables, so use an instance with Python's own table.
 _REGISTRY = mimetypes.MimeTypes()
-for _media_type, _extension in _EXTENSIONS.items():
-    _REGISTRY.add_type(_media_type, _extension)
+for _file_type in FILE_TYPES:
+    _REGISTRY.add_type(_file_type.media_type, _file_type.extension)
 
 
 def detect(content: bytes) -> FileType | None:
@@ -91,13 +90,13 @@ def extension_for(declared: str, content: bytes) -> str:
     """
     Choose the extension under which an upload is stored.
 
-    :param declared: the media type that the client declared; it wins over the content, except where it is empty,
-        unknown or the generic ``application/octet-stream``
+    :param declared: the media type that the client declared; it wins over the content unless it is empty, unknown
+        or the generic ``application/octet-stream``
     :param content: the file
     """
     declared = declared.strip().lower()
     media_type = ALIASES.get(declared, declared)
-    extension = _EXTENSIONS.get(media_type) or _REGISTRY.guess_extension(media_type)
+    extension = _REGISTRY.guess_extension(media_type)
     if extension is not None and media_type != DEFAULT_MEDIA_TYPE:
         return extension
     detected = detect(content)

@@ -1,4 +1,4 @@
-"""Sample files of the kinds that cameras, editors and shops produce."""
+"""Sample files of the types that cameras, editors and shops produce."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from .photos import photo, scene
 
 BACKGROUND, GREY_BACKGROUND = (90, 160, 120), (135, 135, 135)
 ORIENTATION = 0x0112
+SECOND_FRAME = {"save_all": True, "append_images": [Image.new("RGB", (20, 10))]}
 
-# How the sensor's pixels lie in the file for each EXIF orientation of an upright picture.
+# How an upright image is stored for each EXIF orientation.
 STORED = {
     1: lambda upright: upright,
     2: np.fliplr,
@@ -35,19 +36,21 @@ def save(picture, kind, **options):
 
 
 def oriented(kind, orientation, **options):
-    """The scene, stored as a camera that was held another way stores it."""
+    """The scene as a camera stores it when held in another orientation."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
+    if kind == "MPO":
+        options |= SECOND_FRAME
     return save(Image.fromarray(STORED[orientation](scene())), kind, exif=exif.tobytes(), **options)
 
 
-def two_frames(**options):
-    """A JPEG with a second picture behind the first, as phones write it."""
-    return save(Image.fromarray(scene()), "MPO", save_all=True, append_images=[Image.new("RGB", (20, 10))], **options)
+def two_frames():
+    """A JPEG with a second frame (MPO), as phones write it."""
+    return save(Image.fromarray(scene()), "MPO", **SECOND_FRAME)
 
 
 def red_green_swapped_profile():
-    """An ICC profile that means green by its first channel and red by its second."""
+    """An ICC profile whose first channel is green and whose second is red."""
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return srgb.replace(b"rXYZ", b"    ").replace(b"gXYZ", b"rXYZ").replace(b"    ", b"gXYZ", 1)
 
@@ -62,13 +65,13 @@ def _with_chunk(png, name, data):
 
 
 def png_header(width, height):
-    """A PNG of any dimensions that has no pixels."""
+    """A PNG with any dimensions but without pixels."""
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", zlib.compress(b"")) + _chunk(b"IEND", b"")
 
 
 def webp_header(width, height):
-    """An extended WEBP of any dimensions that has no pixels."""
+    """An extended WEBP with any dimensions but without pixels."""
     canvas = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     chunks = b"WEBPVP8X\x0a\0\0\0\2\0\0\0" + canvas + b"ANIM\6\0\0\0" + bytes(6)
     return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
@@ -103,9 +106,9 @@ def _samples():
     return {
         "baseline JPEG": (jpeg, BACKGROUND),
         "progressive JPEG": (save(rgb, "JPEG", progressive=True), BACKGROUND),
-        "CMYK JPEG as Adobe writes it, inverted": (save(rgb.convert("CMYK"), "JPEG"), BACKGROUND),
+        "CMYK JPEG with Adobe's inverted colours": (save(rgb.convert("CMYK"), "JPEG"), BACKGROUND),
         "greyscale JPEG": (save(grey, "JPEG"), GREY_BACKGROUND),
-        "JPEG with a film behind it": (jpeg + b"\0\0\0\x18ftypmp42" + bytes(500), BACKGROUND),
+        "motion photo, a JPEG followed by a video": (jpeg + b"\0\0\0\x18ftypmp42" + bytes(500), BACKGROUND),
         "JPEG with damaged EXIF": (save(rgb, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f"), BACKGROUND),
         "JPEG with a damaged ICC profile": (save(rgb, "JPEG", icc_profile=b"no profile"), BACKGROUND),
         "MPO": (two, BACKGROUND),
@@ -136,8 +139,8 @@ def _boxes(brand, *compatible):
     return struct.pack(">I", 8 + len(brands)) + b"ftyp" + brands + bytes(40)
 
 
-# A kind's content and the name under which it is refused.
-ACCEPTED = _samples()
+ACCEPTED = _samples()  # by type: a file and its background colour
+# By type: a file and the name with which it is refused.
 REFUSED = {
     "HEIC of an iPhone": (_boxes(b"heic", b"mif1", b"heic"), "HEIC"),
     "HEIC of a Canon": (_boxes(b"heix", b"mif1"), "HEIC"),
@@ -164,6 +167,6 @@ REFUSED = {
     "SVG with a prolog": (b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- Inkscape -->\n<svg/>', "SVG"),
     "web page": (b"\n<!DOCTYPE html><html><svg></svg></html>", "HTML"),
     "PDF": (b"%PDF-1.7\n" + bytes(40), "PDF"),
-    "film of a live photo": (_boxes(b"qt  "), "QuickTime video"),
-    "film": (_boxes(b"isom", b"mp41"), "MP4 video"),
+    "video of a live photo": (_boxes(b"qt  "), "QuickTime video"),
+    "MP4": (_boxes(b"isom", b"mp41"), "MP4 video"),
 }

@@ -11,12 +11,12 @@ def upload(client, *sources):
 
 
 def test_uploaded_files_are_served_without_a_key(client, connect, emulator):
-    answer = upload(
+    response = upload(
         client, f"data:image/png;base64,{inline(photo())}", f"data:image/jpeg;base64,{inline(photo('JPEG'))}"
     )
-    files = [connect(emulator, headers={}).get(url) for url in answer["file_urls"]]
+    files = [connect(emulator, headers={}).get(url) for url in response["file_urls"]]
     assert [file.content for file in files] == [photo(), photo("JPEG")]
-    assert answer["message"]
+    assert response["message"]
 
 
 @pytest.mark.parametrize(
@@ -60,11 +60,11 @@ def test_an_upload_is_stored_and_served_with_its_declared_media_type(client, dec
         pytest.param(photo("BMP"), ".bmp", "image/bmp", id="BMP"),
         pytest.param(REFUSED["HEIC of an iPhone"][0], ".heic", "image/heic", id="HEIC"),
         pytest.param(REFUSED["AVIF"][0], ".avif", "image/avif", id="AVIF"),
-        pytest.param(REFUSED["film"][0], ".mp4", "video/mp4", id="MP4"),
+        pytest.param(REFUSED["MP4"][0], ".mp4", "video/mp4", id="MP4"),
         pytest.param(b"some bytes", ".bin", "application/octet-stream", id="unknown"),
     ],
 )
-def test_an_upload_without_a_useful_media_type_is_recognised_by_its_content(
+def test_an_upload_without_a_specific_media_type_is_recognised_by_its_content(
     client, declared, content, extension, served
 ):
     (url,) = upload(client, f"data:{declared};base64,{inline(content)}")["file_urls"]
@@ -73,10 +73,10 @@ def test_an_upload_without_a_useful_media_type_is_recognised_by_its_content(
 
 
 @pytest.mark.parametrize("body", [{}, {"data_urls": []}, {"data_urls": ["x"]}, {"data_urls": ["data:,x"]}, [], 3])
-def test_what_is_no_list_of_data_urls_is_a_400(client, body):
+def test_a_body_without_a_list_of_data_urls_is_a_400(client, body):
     assert client.post("/upload-asset", json=body).status_code == 400
 
 
 @pytest.mark.parametrize("name", ["none.png", "..%2Fjobs.sqlite3", "%2e%2e"])
-def test_nothing_but_uploads_is_served(client, name):
+def test_only_uploads_are_served_as_assets(client, name):
     assert client.get(f"/assets/{name}").status_code == 404

@@ -1,4 +1,4 @@
-"""Reading the image that a request names: a URL, Base64 or a data URI."""
+"""Read and decode the image of a request, given as a URL, Base64 or a data URI."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DECODERS: dict[str, Callable[[IO[bytes]], ImageFile]] = {
     "PNG": PngImageFile,
     "WEBP": WebPImageFile,
 }
-# How a stored picture is made upright, by its EXIF orientation; 1 means that it is upright already.
+# The transposition that makes an image upright, by EXIF orientation; 1 needs none.
 ORIENTATIONS: dict[object, Transpose] = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -43,13 +43,13 @@ MAX_PIXELS = 64_000_000  # a small file can unpack to gigabytes
 FETCH_TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 
 
-class InputRefusedError(Exception):
-    """An input is not usable; its text is what the job's ``error`` will say."""
+class InvalidInputError(Exception):
+    """An input is not usable; the message becomes the job's ``error``."""
 
 
 def is_url(text: str) -> bool:
     """
-    Tell whether an input is to be fetched.
+    Tell whether an image parameter is a URL.
 
     :param text: the parameter's value
     """
@@ -58,28 +58,29 @@ def is_url(text: str) -> bool:
 
 def decode_inline(text: str) -> bytes:
     """
-    Return the bytes of a Base64 string or a data URI.
+    Decode a Base64 string or a data URI.
 
     :param text: the parameter's value
+    :raises InvalidInputError: it is neither, or it is empty
     """
     if text.startswith("data:"):
         head, comma, text = text.partition(",")
         if not comma or not head.endswith(";base64"):
-            raise InputRefusedError("Invalid image: the data URI is not Base64")
+            raise InvalidInputError("Invalid image: the data URI is not Base64")
     try:
         content = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise InputRefusedError("Invalid image: neither a URL nor a Base64 string") from None
+        raise InvalidInputError("Invalid image: neither a URL nor a Base64 string") from None
     if not content:
-        raise InputRefusedError("Invalid image: it is empty")
+        raise InvalidInputError("Invalid image: it is empty")
     return content
 
 
 class Fetcher:
     """
-    Fetches images by URL; its connections are shared by all jobs.
+    Reads the images of all jobs, with shared connections.
 
-    :param max_bytes: a larger image is refused
+    :param max_bytes: the size limit of an image
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -91,6 +92,7 @@ class Fetcher:
         Return the bytes of an image.
 
         :param text: the parameter's value: URL, Base64 or data URI
+        :raises InvalidInputError: the image cannot be fetched, is not valid Base64 or is too large
         """
         content = await self._fetch(text) if is_url(text) else decode_inline(text)
         if len(content) > self._max_bytes:
@@ -101,7 +103,7 @@ class Fetcher:
         try:
             async with self._client(url).stream("GET", url) as response:
                 if response.status_code != 200:
-                    raise InputRefusedError(f"Could not fetch the image: HTTP {response.status_code}")
+                    raise InvalidInputError(f"Could not fetch the image: HTTP {response.status_code}")
                 content = bytearray()
                 async for chunk in response.aiter_bytes():
                     content += chunk
@@ -109,17 +111,17 @@ class Fetcher:
                         raise self._too_large()
                 return bytes(content)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise InputRefusedError(f"Could not fetch the image: {type(error).__name__}") from error
+            raise InvalidInputError(f"Could not fetch the image: {type(error).__name__}") from error
 
     def _client(self, url: str) -> httpx.AsyncClient:
-        # A proxy of the environment does not know this machine's loopback.
+        # A proxy from the environment cannot reach this machine's loopback addresses.
         local = urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
         if local not in self._clients:
             self._clients[local] = httpx.AsyncClient(follow_redirects=True, timeout=FETCH_TIMEOUT, trust_env=not local)
         return self._clients[local]
 
-    def _too_large(self) -> InputRefusedError:
-        return InputRefusedError(f"Invalid image: larger than {self._max_bytes} bytes")
+    def _too_large(self) -> InvalidInputError:
+        return InvalidInputError(f"Invalid image: larger than {self._max_bytes} bytes")
 
     async def close(self) -> None:
         """Close all connections."""
@@ -132,21 +134,21 @@ def open_image(content: bytes) -> Image:
     Decode an image: upright, RGB or RGBA with 8 bits per channel, sRGB colours. Of several frames the first is used.
 
     :param content: a JPEG, PNG or WEBP file
-    :raises InputRefusedError: the file is not usable as an image
+    :raises InvalidInputError: the file is not usable as an image
     """
     if not content:
-        raise InputRefusedError("Invalid image: it is empty")
+        raise InvalidInputError("Invalid image: it is empty")
     file_type = detect(content)
     if file_type is None:
-        raise InputRefusedError("Invalid image: cannot identify the image file")
+        raise InvalidInputError("Invalid image: cannot identify the image file")
     if file_type.name not in DECODERS:
-        raise InputRefusedError(f"Unsupported image type {file_type.name}; use JPEG, PNG or WEBP")
+        raise InvalidInputError(f"Unsupported image type {file_type.name}; use JPEG, PNG or WEBP")
     try:
         return _decode(DECODERS[file_type.name], content)
     except PIL.Image.DecompressionBombError:
-        raise InputRefusedError(f"Invalid image: more than {MAX_PIXELS} pixels") from None
+        raise InvalidInputError(f"Invalid image: more than {MAX_PIXELS} pixels") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error):
-        raise InputRefusedError("Invalid image: the file is damaged or cut short") from None
+        raise InvalidInputError("Invalid image: the file is damaged or cut short") from None
 
 
 def _decode(decoder: Callable[[IO[bytes]], ImageFile], content: bytes) -> Image:
