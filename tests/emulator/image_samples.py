@@ -148,7 +148,6 @@ REFUSED = {
     "HEIC burst": (_boxes(b"hevc", b"msf1"), "HEIC"),
     "AVIF": (_boxes(b"avif", b"mif1"), "AVIF"),
     "AVIF under the common brand": (_boxes(b"mif1", b"avif"), "AVIF"),
-    "AVIF written by Pillow": (photo("AVIF"), "AVIF"),
     "BMP": (photo("BMP"), "BMP"),
     "TIFF": (photo("TIFF"), "TIFF or camera RAW"),
     "big-endian TIFF": (b"MM\0*" + bytes(40), "TIFF or camera RAW"),
