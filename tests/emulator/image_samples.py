@@ -52,7 +52,7 @@ def two_frames():
 def red_green_swapped_profile():
     """An ICC profile whose first channel is green and whose second is red."""
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    return srgb.replace(b"rXYZ", b"    ").replace(b"gXYZ", b"rXYZ").replace(b"    ", b"gXYZ", 1)
+    return srgb.replace(b"rXYZ", b"swap").replace(b"gXYZ", b"rXYZ").replace(b"swap", b"gXYZ")
 
 
 def _chunk(name, data):
