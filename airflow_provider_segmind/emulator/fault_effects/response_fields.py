@@ -1,6 +1,6 @@
-"""Changes to the JSON that the service answers with."""
+"""Faults that change fields of the JSON that an endpoint returns."""
 
-# ruff: noqa: ARG001 - every fault is called alike
+# ruff: noqa: ARG001 - the signature of all faults
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import json
 from collections.abc import Callable
 from typing import Any, Literal
 
-from airflow_provider_segmind.emulator.calls import Answer, Call, Proceed
-from airflow_provider_segmind.emulator.effects.registry import HISTORY, POLLS, fault
+from airflow_provider_segmind.emulator.fault_effects.registry import HISTORY, POLLS, fault
+from airflow_provider_segmind.emulator.http_messages import EmulatorRequest, EmulatorResponse, Proceed
 
 OutputStyle = Literal["base64", "data_uri", "list", "json_string", "output_only", "images_only", "none"]
 
 
-async def _changed(proceed: Proceed, change: Callable[[Any], Any]) -> Answer:
-    answer = await proceed()
-    value = answer.json()
-    if isinstance(value, dict) and answer.status in (200, 422):  # an error is left as it is, a failed job is none
-        answer.body = json.dumps(change(value)).encode()
-    return answer
+async def _changed(proceed: Proceed, change: Callable[[Any], Any]) -> EmulatorResponse:
+    response = await proceed()
+    value = response.json()
+    successful_or_failed_job = response.status in (200, 422)
+    if successful_or_failed_job and isinstance(value, dict):
+        response.body = json.dumps(change(value)).encode()
+    return response
 
 
 def _without(*names: str) -> Callable[[Any], Any]:
@@ -28,27 +29,27 @@ def _without(*names: str) -> Callable[[Any], Any]:
 
 
 @fault("submit")
-async def no_request_id(call: Call, proceed: Proceed) -> Answer:
-    """Accept the job and answer without its id."""
+async def no_request_id(request: EmulatorRequest, proceed: Proceed) -> EmulatorResponse:
+    """Accept the job and respond without its id."""
     return await _changed(proceed, _without("request_id", "poll_url", "status_url", "response_url"))
 
 
 @fault(*POLLS)
-async def unknown_status(call: Call, proceed: Proceed, *, word: str = "WARMING_UP") -> Answer:
-    """Answer with this word as the status."""
+async def unknown_status(request: EmulatorRequest, proceed: Proceed, *, word: str = "WARMING_UP") -> EmulatorResponse:
+    """Return this word as the status."""
     return await _changed(proceed, lambda value: {**value, "status": word})
 
 
 @fault(*POLLS)
-async def no_metrics(call: Call, proceed: Proceed) -> Answer:
-    """Answer with empty metrics."""
+async def no_metrics(request: EmulatorRequest, proceed: Proceed) -> EmulatorResponse:
+    """Return empty metrics."""
     return await _changed(proceed, lambda value: {**value, "metrics": {}})
 
 
 @fault("result")
-async def output_as(call: Call, proceed: Proceed, *, style: OutputStyle = "data_uri") -> Answer:
-    """Give the result in another form."""
-    png = _first_file(call)
+async def output_as(request: EmulatorRequest, proceed: Proceed, *, style: OutputStyle = "data_uri") -> EmulatorResponse:
+    """Return the result in another form."""
+    png = _first_file(request)
     forms: dict[OutputStyle, Callable[[Any], Any]] = {
         "base64": lambda value: _without("images")({**value, "output": png}),
         "data_uri": lambda value: _without("images")({**value, "output": f"data:image/png;base64,{png}"}),
@@ -61,14 +62,14 @@ async def output_as(call: Call, proceed: Proceed, *, style: OutputStyle = "data_
     return await _changed(proceed, lambda value: forms[style](value) if value.get("status") == "COMPLETED" else value)
 
 
-def _first_file(call: Call) -> str:
-    names = call.job.files if call.job is not None else []
-    return base64.b64encode((call.files / names[0]).read_bytes()).decode() if names else ""
+def _first_file(request: EmulatorRequest) -> str:
+    names = request.job.files if request.job is not None else []
+    return base64.b64encode((request.files / names[0]).read_bytes()).decode() if names else ""
 
 
 @fault("submit", "result", *HISTORY)
-async def foreign_url(call: Call, proceed: Proceed, *, url: str) -> Answer:
-    """Name this URL wherever the answer names one of the service's."""
+async def foreign_url(request: EmulatorRequest, proceed: Proceed, *, url: str) -> EmulatorResponse:
+    """Replace every URL of the service in the response by this one."""
     names = {"poll_url", "status_url", "response_url", "output", "url", "generation_url"}
 
     def replace(value: Any) -> Any:
@@ -76,7 +77,7 @@ async def foreign_url(call: Call, proceed: Proceed, *, url: str) -> Answer:
             return [replace(part) for part in value]
         if isinstance(value, dict):
             return {
-                # What a user sent is no address of the service's.
+                # These are the URLs that the user sent.
                 name: part if name == "request_body" else url if name in names and part else replace(part)
                 for name, part in value.items()
             }
@@ -86,14 +87,14 @@ async def foreign_url(call: Call, proceed: Proceed, *, url: str) -> Answer:
 
 
 @fault(*HISTORY)
-async def history_without_body(call: Call, proceed: Proceed) -> Answer:
-    """List requests without what they asked for."""
+async def history_without_body(request: EmulatorRequest, proceed: Proceed) -> EmulatorResponse:
+    """Return rows without the inputs."""
     return await _changed(proceed, lambda value: _each_row(value, _without("request_body")))
 
 
 @fault(*HISTORY)
-async def history_short_body(call: Call, proceed: Proceed, *, length: int = 40) -> Answer:
-    """List requests with their long parameters shortened."""
+async def history_short_body(request: EmulatorRequest, proceed: Proceed, *, length: int = 40) -> EmulatorResponse:
+    """Return rows whose long inputs are shortened."""
 
     def shorten(row: dict[str, Any]) -> dict[str, Any]:
         body = {
@@ -106,8 +107,8 @@ async def history_short_body(call: Call, proceed: Proceed, *, length: int = 40) 
 
 
 @fault("history")
-async def history_shape(call: Call, proceed: Proceed, *, rows: str = "items") -> Answer:
-    """Hold the list's rows under another name, or (``list``) answer with them alone."""
+async def history_shape(request: EmulatorRequest, proceed: Proceed, *, rows: str = "items") -> EmulatorResponse:
+    """Return the rows under another name, or (``list``) as a bare list."""
 
     def move(value: dict[str, Any]) -> Any:
         if "data" not in value:
