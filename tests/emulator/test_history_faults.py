@@ -26,6 +26,12 @@ def test_history_without_body_omits_the_inputs(client, emulator):
     assert "request_body" not in client.get(f"{HISTORY}/{request_id}").json()
 
 
+def test_history_without_time_omits_the_time_of_the_request(client, emulator):
+    request_id = client.submitted()
+    emulator.faults.add("history_without_time")
+    assert "model_created" not in client.get(f"{HISTORY}/{request_id}").json()
+
+
 def test_history_short_body_shortens_long_inputs(client, emulator):
     client.submitted(preserve_alpha=True)
     emulator.faults.add("history_short_body", length=10)

@@ -76,6 +76,13 @@ def test_output_as_returns_the_image_inline(client, emulator, style):
     assert "images" not in body
 
 
+def test_output_as_several_names_two_files(client, emulator):
+    emulator.faults.add("output_as", style="several")
+    first, second = (image["url"] for image in client.run().json()["images"])
+    assert first != second
+    assert client.get(first).status_code == 200
+
+
 def test_output_as_returns_the_url_in_other_fields(client, emulator):
     request_id = client.submitted()
     url = client.finished(request_id).json()["output"]

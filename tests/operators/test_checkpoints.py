@@ -80,7 +80,7 @@ def test_before_airflow_3_3_a_recovered_file_behind_a_403_is_not_bought_again(er
     monkeypatch.setattr("airflow_provider_segmind.api.polling.NOT_FOUND_GRACE", 0.0)
     monkeypatch.setattr("airflow_provider_segmind.jobs.run.STORE_RETRY_SECONDS", 0.01)
     segmind.faults.add("expire_record", times=None)
-    segmind.faults.add("history_row", times=None, without=["model_created"])
+    segmind.faults.add("history_without_time", times=None)
     segmind.faults.add("error", on="file", status=403, times=6)
     erase(durable=False).run()
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from airflow_provider_segmind.emulator.fault_effects.registry import HISTORY, POLLS, fault
 from airflow_provider_segmind.emulator.http_messages import EmulatorRequest, EmulatorResponse, Proceed
 
-OutputStyle = Literal["base64", "data_uri", "list", "json_string", "output_only", "images_only", "none"]
+OutputStyle = Literal["base64", "data_uri", "list", "json_string", "output_only", "images_only", "several", "none"]
 
 
 async def _changed(proceed: Proceed, change: Callable[[Any], Any]) -> EmulatorResponse:
@@ -57,6 +57,7 @@ async def output_as(request: EmulatorRequest, proceed: Proceed, *, style: Output
         "json_string": lambda value: _without("images")({**value, "output": json.dumps([value["output"]])}),
         "output_only": _without("images"),
         "images_only": _without("output"),
+        "several": lambda value: {**value, "images": [*value["images"], {"url": _second_file(request, value["output"])}]},
         "none": _without("output", "images"),
     }
     return await _changed(proceed, lambda value: forms[style](value) if value.get("status") == "COMPLETED" else value)
@@ -65,6 +66,15 @@ async def output_as(request: EmulatorRequest, proceed: Proceed, *, style: Output
 def _first_file(request: EmulatorRequest) -> str:
     names = request.job.files if request.job is not None else []
     return base64.b64encode((request.files / names[0]).read_bytes()).decode() if names else ""
+
+
+def _second_file(request: EmulatorRequest, url: str) -> str:
+    """Copy the job's first file and return the copy's address."""
+    address, dot, extension = url.rpartition(".")
+    second = f"{address}-2{dot}{extension}"
+    original, copy = (request.files / each.rpartition("/")[2] for each in (url, second))
+    copy.write_bytes(original.read_bytes())
+    return second
 
 
 @fault("submit", "result", *HISTORY)
@@ -90,6 +100,13 @@ async def foreign_url(request: EmulatorRequest, proceed: Proceed, *, url: str) -
 async def history_without_body(request: EmulatorRequest, proceed: Proceed) -> EmulatorResponse:
     """Return rows without the inputs."""
     return await _changed(proceed, lambda value: _each_row(value, _without("request_body")))
+
+
+@fault(*HISTORY)
+async def history_without_time(request: EmulatorRequest, proceed: Proceed) -> EmulatorResponse:
+    """Return rows that do not say when the request was made."""
+    without_time = _without("model_created", "created_at", "timestamp")
+    return await _changed(proceed, lambda value: _each_row(value, without_time))
 
 
 @fault(*HISTORY)
