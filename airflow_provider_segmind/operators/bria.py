@@ -11,7 +11,7 @@ from airflow_provider_segmind.files.source import ImageDelivery, ImageFacts, del
 from airflow_provider_segmind.operators.segmind import SegmindJobOperator
 
 if TYPE_CHECKING:
-    from airflow_provider_segmind.jobs.run import JobDescription, Upload
+    from airflow_provider_segmind.jobs.delivery import JobDescription, Upload
 
 _FLAGS = ("preserve_alpha", "visual_input_content_moderation", "visual_output_content_moderation")
 
@@ -60,7 +60,7 @@ class BriaEraseForegroundOperator(SegmindJobOperator):
 
     def describe_job(self) -> JobDescription:
         """Return what to run."""
-        from airflow_provider_segmind.jobs.run import JobDescription
+        from airflow_provider_segmind.jobs.delivery import JobDescription
 
         source = parse_image(self.image)
         flags = {name: _boolean(name, getattr(self, name)) for name in _FLAGS}

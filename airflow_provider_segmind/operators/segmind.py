@@ -34,7 +34,8 @@ from airflow_provider_segmind.jobs.checkpoint import SUBMIT_AGAIN, ResumeEvent, 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_segmind.jobs.run import Facts, JobDescription, JobRun, Upload, Wait
+    from airflow_provider_segmind.jobs.delivery import Facts, JobDescription, Upload
+    from airflow_provider_segmind.jobs.run import JobRun, Wait, WaitForJob, WaitUntil
 
 OnModerationBlock = Literal["fail", "skip"]
 IfExists = Literal["overwrite", "skip"]
@@ -274,7 +275,7 @@ class SegmindRunModelOperator(SegmindJobOperator):
 
     def describe_job(self) -> JobDescription:
         """Return what to run."""
-        from airflow_provider_segmind.jobs.run import JobDescription
+        from airflow_provider_segmind.jobs.delivery import JobDescription
 
         payload = check_payload(self.payload)
         self._refuse_skip_at_prefix("destination", self.destination)
