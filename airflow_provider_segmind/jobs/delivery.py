@@ -27,6 +27,7 @@ from airflow_provider_segmind.files.destination import (
     Provenance,
     StoredResult,
     check_destination,
+    find_stored,
     refuse_other_image,
     refuse_same_place,
     store,
