@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -159,6 +159,20 @@ def inspect_image(source: ImageSource, *, aws_conn_id: str | None) -> ImageFacts
         width, height = image_size(file) or (None, None)
         identity = _digest(f"{source.address} {version}") if version else file_digest(file)
     return ImageFacts(identity, width, height)
+
+
+def inspect_objects(addresses: Mapping[str, str], *, aws_conn_id: str | None) -> ImageFacts:
+    """
+    Look at the S3 objects that a payload names, of any kind: the identity changes when one of them is replaced.
+
+    :param addresses: ``s3://bucket/key`` by what errors call each
+    :param aws_conn_id: the AWS connection; ``None`` is boto's default chain
+    :raises SegmindInputError: an object is missing, empty, archived or forbidden
+    :raises SegmindStorageError: S3 is down, slow or fails
+    """
+    locations = [parse_location(name, address) for name, address in addresses.items()]
+    versions = [read_head(location, aws_conn_id, 1).version for location in locations]
+    return ImageFacts(_digest(" ".join(versions)) if versions else "", None, None)
 
 
 def deliver_image(
