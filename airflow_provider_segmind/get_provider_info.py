@@ -1,4 +1,4 @@
-"""What Airflow's provider manager reads."""
+"""The provider's description for Airflow, which loads this module while it is itself being imported."""
 
 from __future__ import annotations
 
@@ -13,20 +13,27 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
 }
 
 FIELDS: dict[str, tuple[str, list[str], str]] = {
-    "requests_per_minute": ("Requests per minute", ["integer", "null"], "The account's rate limit: Free 5, Pro 50."),
-    "connect_timeout": ("Connect timeout", ["number", "null"], "Seconds; 5 by default."),
-    "read_timeout": ("Read timeout", ["number", "null"], "Seconds; 30 by default."),
-    "history_url": ("History URL", ["string", "null"], "Of the request history, if not Segmind's."),
-    "storage_url": ("Storage URL", ["string", "null"], "Of the upload, if not Segmind's."),
-    "output_hosts": ("Output hosts", ["string", "null"], "More hosts that result files may come from, by commas."),
-    "max_result_mb": ("Largest result", ["number", "null"], "MiB; 1024 by default."),
+    "requests_per_minute": (
+        "Requests per minute",
+        ["number", "null"],
+        "The share of the account's rate limit that one process may use (Free plan: 5, Pro plan: 50).",
+    ),
+    "connect_timeout": ("Connect timeout", ["number", "null"], "In seconds; default: 5."),
+    "read_timeout": ("Read timeout", ["number", "null"], "In seconds; default: 30."),
+    "history_url": ("History URL", ["string", "null"], "URL of the request history, if it is not Segmind's own."),
+    "storage_url": ("Storage URL", ["string", "null"], "URL for uploads, if it is not Segmind's own."),
+    "output_hosts": ("Output hosts", ["string", "null"], "More hosts that may serve result files, comma-separated."),
+    "max_result_mb": ("Largest result", ["number", "null"], "In MiB; default: 1024."),
     "verify": ("Verify TLS", ["string", "null"], "true, false, or the path of a CA bundle."),
 }
-"""The extra's fields: label, JSON types, description."""
+"""The extra fields of the connection form: label, JSON types, description."""
+
+EXTRA_NAMES = frozenset({*FIELDS, "ledger"})
+"""All fields that the extra may have. ``ledger`` is read, but has no effect yet, so the form does not show it."""
 
 
 def conn_fields() -> dict[str, Any]:
-    """Return the extra's fields as the provider info wants them."""
+    """Return the extra fields in the form of the provider info."""
     return {
         name: {"label": label, "description": description, "schema": {"type": types}}
         for name, (label, types, description) in FIELDS.items()
@@ -34,7 +41,7 @@ def conn_fields() -> dict[str, Any]:
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the provider's description; ``package-name`` must be the canonical one, or every airflow command fails."""
+    """Return the provider's description. Without the canonical ``package-name``, every airflow command fails."""
     integration = "Segmind"
     return {
         "package-name": "airflow-provider-segmind",
@@ -66,7 +73,7 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "airflow_provider_segmind.hooks.segmind.SegmindHook",
                 "hook-name": "Segmind",
                 "connection-type": "segmind",
-                # Written with hyphens here, and with underscores where the hook itself is asked.
+                # The provider info writes these names with hyphens, the hook's own method with underscores.
                 "ui-field-behaviour": {name.replace("_", "-"): value for name, value in FIELD_BEHAVIOUR.items()},
                 "conn-fields": conn_fields(),
             }

@@ -1,33 +1,39 @@
-"""What a Segmind connection says, checked."""
+"""The settings of a Segmind connection, and the proxies and CA bundles that the environment names."""
 
 from __future__ import annotations
 
+import difflib
 import json
+import logging
 import math
+import os
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import find_spec
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
-
-import httpx
+from urllib.request import getproxies
 
 from airflow_provider_segmind.api.operation import BASE_URL, HISTORY_URL, STORAGE_URL
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindInputError
-from airflow_provider_segmind.get_provider_info import FIELDS
+from airflow_provider_segmind.get_provider_info import EXTRA_NAMES
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
+log = logging.getLogger(__name__)
 
+DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(
     r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 )
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 _IPV6 = re.compile(r"[0-9a-f]*:[0-9a-f:.]+")
 _OUTPUT_HOST = re.compile(rf"(?:\*\.)?{_HOST.pattern}")
 
@@ -35,12 +41,20 @@ _OUTPUT_HOST = re.compile(rf"(?:\*\.)?{_HOST.pattern}")
 @dataclass(frozen=True, slots=True)
 class SegmindSettings:
     """
-    One connection, checked.
+    The validated settings of one connection.
 
-    :param connect_timeout: seconds
-    :param read_timeout: seconds between two pieces of an answer
-    :param max_result_mb: MiB; no result file may be larger
-    :param verify: whether TLS certificates are checked, or the path of a bundle to check them by
+    :param api_key: the API key
+    :param base_url: scheme, host and port of the API, without a trailing slash or version
+    :param history_url: URL of the request history
+    :param storage_url: URL that uploads are posted to
+    :param output_hosts: more hosts that result files may come from: names, or ``*.name`` for all subdomains
+    :param requests_per_minute: the share of the account's rate limit that one process may use; ``None``: only react
+        to a 429
+    :param connect_timeout: seconds that connecting may take
+    :param read_timeout: seconds that may pass between two pieces of a response
+    :param max_result_mb: MiB; a larger result file is refused
+    :param verify: whether TLS certificates are verified, or the path of the CA bundle to verify them with
+    :param ledger: where the ledger of paid jobs is kept; ``None``: there is none
     """
 
     api_key: str = field(repr=False)
@@ -48,179 +62,200 @@ class SegmindSettings:
     history_url: str = HISTORY_URL
     storage_url: str = STORAGE_URL
     output_hosts: tuple[str, ...] = ()
-    requests_per_minute: int | None = None
+    requests_per_minute: float | None = None
     connect_timeout: float = 5.0
     read_timeout: float = 30.0
     max_result_mb: float = 1024.0
     verify: bool | str = True
+    ledger: str | None = None
 
     @property
     def key_origins(self) -> frozenset[tuple[str, str, int]]:
-        """The only places (scheme, host, port) that may see the key."""
+        """The only origins (scheme, host, port) that the API key may be sent to."""
         return frozenset(_origin(url) for url in (self.base_url, self.history_url, self.storage_url))
 
     @classmethod
     def from_connection(cls, connection: Connection) -> SegmindSettings:
         """
-        Read a connection.
+        Read and validate an Airflow connection. Unknown fields of its extra are ignored with a warning.
 
-        :raises SegmindInputError: names the connection, the field, its value and the remedy
+        :param connection: a connection of type ``segmind``
+        :raises SegmindInputError: names the connection, the field, its value and the fix
         """
         conn_id = connection.conn_id or "segmind_default"
+        try:
+            extra = _parse_extra(connection.extra)
+            base_url = _parse_base_url(connection)
+            history_url, storage_url = HISTORY_URL, STORAGE_URL
+            if base_url != BASE_URL:  # a proxy of the API or the emulator serves all three
+                history_url = f"{base_url}/inference-request/request-history"
+                storage_url = f"{base_url}/upload-asset"
+            settings = cls(
+                api_key=_parse_key(connection.password),
+                base_url=base_url,
+                history_url=_parse_url(extra, "history_url", history_url, base_url),
+                storage_url=_parse_url(extra, "storage_url", storage_url, base_url),
+                output_hosts=_parse_hosts(extra.get("output_hosts")),
+                requests_per_minute=_parse_rate(extra),
+                connect_timeout=_parse_positive(extra, "connect_timeout", 5.0),
+                read_timeout=_parse_positive(extra, "read_timeout", 30.0),
+                max_result_mb=_parse_positive(extra, "max_result_mb", 1024.0),
+                verify=_parse_verify(extra.get("verify")),
+                ledger=_parse_ledger(extra.get("ledger")),
+            )
+        except _InvalidFieldError as invalid:
+            raise SegmindInputError(f"Connection {conn_id!r}: {invalid}") from None
+        for name in sorted(set(extra) - EXTRA_NAMES):
+            _warn_unknown_field(conn_id, name)
+        return settings
 
-        def wrong(what: str, remedy: str) -> SegmindInputError:
-            return SegmindInputError(f"Connection {conn_id!r}: {what}. {remedy}")
 
-        key = (connection.password or "").strip()
-        if not key:
-            raise wrong("it has no password", "Put the Segmind API key there (segmind.com, console, API keys).")
-        if not key.isascii() or not key.isprintable() or " " in key:
-            raise wrong("its password cannot be an API key (spaces or special characters)", "Copy the key again.")
-        base_url = _base_url(connection, wrong)
-        extra = _extra(connection, wrong)
-        own = base_url == BASE_URL
-        history = "/inference-request/request-history"
-        return cls(
-            api_key=key,
-            base_url=base_url,
-            history_url=_url(extra, "history_url", HISTORY_URL if own else f"{base_url}{history}", base_url, wrong),
-            storage_url=_url(extra, "storage_url", STORAGE_URL if own else f"{base_url}/upload-asset", base_url, wrong),
-            output_hosts=_hosts(extra.get("output_hosts"), wrong),
-            requests_per_minute=_whole(extra, "requests_per_minute", wrong),
-            connect_timeout=_above_zero(extra, "connect_timeout", 5.0, wrong),
-            read_timeout=_above_zero(extra, "read_timeout", 30.0, wrong),
-            max_result_mb=_above_zero(extra, "max_result_mb", 1024.0, wrong),
-            verify=_verify(extra.get("verify"), wrong),
-        )
-
-
-Wrong = Callable[[str, str], SegmindInputError]
+class _InvalidFieldError(ValueError):
+    """A field of the connection is invalid; the text names it, its value and the fix."""
 
 
 def _origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or _DEFAULT_PORTS[parts.scheme]
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or DEFAULT_PORTS[parts.scheme]
 
 
-def _address(url: str, shown: str, remedy: str, wrong: Wrong) -> SplitResult:
-    """Take an address apart to which the key will go; ``shown`` is how an error names it."""
+def _show(value: object) -> str:
+    """Return a value for an error. Any field can hold a key that was pasted into the wrong place."""
+    return redact(repr(value), limit=120)
+
+
+@cache
+def _warn_unknown_field(conn_id: str, name: str) -> None:
+    """Warn once in this process: a triggerer reads the connection for each of a thousand triggers."""
+    nearest = difflib.get_close_matches(name, EXTRA_NAMES, n=1)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    log.warning("Connection %r: the unknown extra field %s is ignored.%s", conn_id, _show(name), hint)
+
+
+def _parse_key(password: str | None) -> str:
+    key = (password or "").strip()
+    if not key:
+        raise _InvalidFieldError("The password is empty. Enter the Segmind API key there (segmind.com, API keys).")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise _InvalidFieldError(
+            "The password contains spaces or special characters, so it is not an API key. Copy the key again."
+        )
+    return key
+
+
+def _split_url(url: str, label: str, fix: str) -> SplitResult:
+    """Parse a URL that the key will be sent to; ``label`` names it in errors."""
     try:
         parts = urlsplit(url)
-        name = "" if re.search(r"\s", url) else parts.hostname or ""  # urlsplit drops some white space by itself
+        # urlsplit silently removes some white space, which may not be what the user meant.
+        name = "" if re.search(r"\s", url) else parts.hostname or ""
         plain = parts.port != 0 and "@" not in parts.netloc and not re.search("[?#]", url)
-    except ValueError:  # a port that is none, a bracket too many
-        raise wrong(f"{shown} is no host or URL", remedy) from None
-    if parts.scheme not in _DEFAULT_PORTS or not plain:
-        raise wrong(f"{shown} is no plain http(s) URL", remedy)
-    if not _HOST.fullmatch(name) and not _IPV6.fullmatch(name):
-        raise wrong(f"{shown} has no host name", remedy)
+    except ValueError:  # an invalid port, an unbalanced bracket
+        raise _InvalidFieldError(f"Invalid {label}. {fix}") from None
+    if parts.scheme not in DEFAULT_PORTS or not plain or not (_HOST.fullmatch(name) or _IPV6.fullmatch(name)):
+        raise _InvalidFieldError(f"Invalid {label}. {fix}")
     if parts.scheme == "http" and f".{name}".endswith(".segmind.com"):
-        raise wrong(f"{shown} would send the key unencrypted", "Use https.")
+        raise _InvalidFieldError(f"{label} would send the API key unencrypted. Use https.")
     return parts
 
 
-def _base_url(connection: Connection, wrong: Wrong) -> str:
+def _parse_base_url(connection: Connection) -> str:
     host = (connection.host or "").strip()
-    remedy = f"Leave the host empty for {BASE_URL}, or give a host name or a URL such as 'https://host:8443'."
-    # An unusable field can carry anything, a key pasted into the wrong one included: it is cleaned before it is shown.
-    # The schema is "https" where it is empty, also but for the path that a URI connection has there; a URI connection's
-    # own scheme ("segmind://") says nothing.
+    fix = f"Use a host name or a URL such as 'https://host:8443', or leave the host empty for {BASE_URL}."
+    # In the URI form the schema is the path: "segmind://:key@host/http", "segmind://:key@host/v2". The scheme of the
+    # URI itself ("segmind") does not say which one the API is served over.
     scheme = re.sub(r"/?\bv[12]/?$", "", (connection.schema or "").strip().lower()) or "https"
-    if scheme not in _DEFAULT_PORTS:
-        raise wrong(
-            f"schema={redact(repr(connection.schema), limit=60)} is not http or https, nor the path /v1 or /v2", remedy
-        )
-    if connection.port and not (host and 0 < int(connection.port) < 65_536):
-        raise wrong(f"port={connection.port} is no port, or one without a host", remedy)
+    if scheme not in DEFAULT_PORTS:
+        raise _InvalidFieldError(f"Invalid schema {_show(connection.schema)}. Use http or https, or leave it empty.")
+    if connection.port and not host:
+        raise _InvalidFieldError(f"The port {connection.port} has no host. {fix}")
+    if connection.port and not 0 < int(connection.port) < 65_536:
+        raise _InvalidFieldError(f"Invalid port {connection.port}. Use a number from 1 to 65535.")
     if not host:
         return BASE_URL
-    shown = f"host={redact(repr(host), limit=120)}"
-    parts = _address(host if "://" in host else f"{scheme}://{host}", shown, remedy, wrong)
+    label = f"host {_show(host)}"
+    parts = _split_url(host if "://" in host else f"{scheme}://{host}", label, fix)
     if parts.path.rstrip("/") not in ("", "/v1", "/v2"):
-        raise wrong(f"{shown} has the path {redact(parts.path, limit=60)!r}", f"Only /v1 or /v2 may follow. {remedy}")
+        raise _InvalidFieldError(f"Invalid path {_show(parts.path)} in {label}. Only /v1 or /v2 may follow. {fix}")
     name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     port = parts.port or connection.port
-    return f"{parts.scheme}://{name}" + (f":{port}" if port and port != _DEFAULT_PORTS[parts.scheme] else "")
+    return f"{parts.scheme}://{name}" + (f":{port}" if port and port != DEFAULT_PORTS[parts.scheme] else "")
 
 
-def _extra(connection: Connection, wrong: Wrong) -> dict[str, Any]:
-    text = connection.extra
-    if not text:
-        return {}
+def _parse_extra(text: object) -> dict[str, Any]:
+    """Return the fields of the extra that have a value."""
     try:
-        extra = json.loads(text) if isinstance(text, str) else text
+        extra = json.loads(text) if isinstance(text, str) and text else text
     except ValueError:
-        raise wrong("its extra is not JSON", 'Write it like {"requests_per_minute": 50}.') from None
+        extra = text
+    if not extra:
+        return {}
     if not isinstance(extra, Mapping):
-        raise wrong("its extra is not a JSON object", 'Write it like {"requests_per_minute": 50}.')
-    unknown = sorted(set(map(str, extra)) - set(FIELDS))
-    if unknown:
-        raise wrong(
-            f"its extra has unknown fields: {redact(', '.join(unknown))}", f"Known are {', '.join(sorted(FIELDS))}."
-        )
-    return {key: value for key, value in extra.items() if value not in (None, "")}
+        raise _InvalidFieldError('The extra is not a JSON object. Write it like {"requests_per_minute": 50}.')
+    return {str(name): value for name, value in extra.items() if value not in (None, "")}
 
 
-def _url(extra: Mapping[str, Any], name: str, default: str, base_url: str, wrong: Wrong) -> str:
+def _parse_url(extra: Mapping[str, Any], name: str, default: str, base_url: str) -> str:
     value = extra.get(name, default)
-    shown = f"{name}={redact(repr(value), limit=120)}"
-    remedy = "Give the list's or upload's whole URL, without user or query."
-    parts = _address(value if isinstance(value, str) else "", shown, remedy, wrong)
+    label = f"{name} {_show(value)}"
+    parts = _split_url(value if isinstance(value, str) else "", label, "Use a complete URL without user and query.")
     if parts.scheme == "http" and base_url.startswith("https:"):
-        raise wrong(f"{shown} would send the key unencrypted", "Use https.")
+        raise _InvalidFieldError(f"{label} would send the API key unencrypted. Use https.")
     return str(value).rstrip("/")
 
 
-def _hosts(value: object, wrong: Wrong) -> tuple[str, ...]:
-    if value is None:
-        return ()
+def _parse_hosts(value: object) -> tuple[str, ...]:
+    """Read a list of hosts: a JSON list, or, in the URI form, text with commas."""
     listed: Any = value
     if isinstance(value, str):
-        try:
+        with suppress(ValueError):
             listed = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
-        except ValueError:
-            listed = None
+    if listed is None:
+        return ()
     if isinstance(listed, list) and all(isinstance(host, str) for host in listed):
         hosts = tuple(re.sub(r":\d+$", "", host.strip().lower()) for host in listed)
-        if hosts and all(map(_OUTPUT_HOST.fullmatch, hosts)):
+        if all(map(_OUTPUT_HOST.fullmatch, hosts)):
             return hosts
-    raise wrong(
-        f"output_hosts={redact(repr(value), limit=120)} is no list of host names",
-        'Write it like ["cdn.example.com", "*.example.org"], without scheme or path.',
+    raise _InvalidFieldError(
+        f"Invalid output_hosts {_show(value)}. Use a list of host names without scheme and path, such as "
+        '["cdn.example.com", "*.example.org"].'
     )
 
 
-def _number(extra: Mapping[str, Any], name: str, default: float | None) -> float:
-    """Read a number, also one written as text; nan where it is none."""
-    value = extra.get(name, default)
+def _parse_number(value: object) -> float:
+    """Read a number, also one written as text; ``nan`` if it is not a number."""
     try:
-        return math.nan if isinstance(value, bool) else float(value)
+        return math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return math.nan
 
 
-def _whole(extra: Mapping[str, Any], name: str, wrong: Wrong) -> int | None:
+def _parse_positive(extra: Mapping[str, Any], name: str, default: float) -> float:
+    number = _parse_number(extra.get(name, default))
+    if not 0 < number <= 1e6:
+        raise _InvalidFieldError(f"Invalid {name} {_show(extra[name])}. Use a number above 0; default: {default:g}.")
+    return number
+
+
+def _parse_rate(extra: Mapping[str, Any]) -> float | None:
+    name = "requests_per_minute"
     if name not in extra:
         return None
-    number = _number(extra, name, None)
-    if number.is_integer() and 0 < number < 1e6:
-        return int(number)
-    raise wrong(
-        f"{name}={redact(repr(extra[name]), limit=60)} is no whole number above 0",
-        "Free accounts have 5, Pro accounts 50.",
-    )
-
-
-def _above_zero(extra: Mapping[str, Any], name: str, default: float, wrong: Wrong) -> float:
-    number = _number(extra, name, default)
-    if not 0 < number <= 1e6:
-        raise wrong(
-            f"{name}={redact(repr(extra[name]), limit=60)} is no number above 0", f"The default is {default:g}."
+    number = _parse_number(extra[name])
+    if not 0 < number < math.inf:
+        raise _InvalidFieldError(
+            f"Invalid {name} {_show(extra[name])}. Use a number above 0 (Segmind's Free plan: 5, Pro: 50), or omit it."
         )
     return number
 
 
-def _verify(value: object, wrong: Wrong) -> bool | str:
+def _parse_ledger(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise _InvalidFieldError(f"Invalid ledger {_show(value)}. Use a location such as 's3://bucket/prefix/'.")
+
+
+def _parse_verify(value: object) -> bool | str:
     if value is None or isinstance(value, bool):
         return value is not False
     text = str(value).strip()
@@ -228,24 +263,153 @@ def _verify(value: object, wrong: Wrong) -> bool | str:
         return True
     if text.lower() in ("false", "0", "no", "off"):
         return False
-    why = "is neither true nor false nor the path of a CA bundle"
+    reason = ""
     if text.startswith(("/", ".", "~")):
         try:
             path = str(Path(text).expanduser())
-            tls_context(path)
-        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: whose home is unknown
-            why = f"cannot be read as a CA bundle ({redact(error, limit=120)})"
+            load_ca_bundle(path)
+        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: "~name" of an unknown user
+            reason = f" ({redact(error, limit=120)})"
         else:
             return path
-    raise wrong(
-        f"verify={redact(repr(value), limit=60)} {why}",
-        "Give true, false, or the path of a PEM file with CA certificates, beginning with '/', '.' or '~'.",
+    raise _InvalidFieldError(
+        f"Invalid verify {_show(value)}{reason}. Use true, false, or the path of a PEM file with CA certificates, "
+        "beginning with '/', '.' or '~'."
     )
 
 
 @cache
-def tls_context(verify: bool | str) -> ssl.SSLContext:
-    """Build a TLS context once: it costs 20 ms, more than anything else about a client."""
-    if isinstance(verify, str):
-        return ssl.create_default_context(cafile=verify)
-    return httpx.create_ssl_context(verify=verify)
+def load_ca_bundle(path: str) -> ssl.SSLContext:
+    """
+    Return a TLS context that trusts a CA bundle: a PEM file, or a directory with hashed names. Cached: it costs 20 ms.
+
+    :raises OSError: it cannot be read, or holds no certificates
+    """
+    if not Path(path).is_dir():
+        return ssl.create_default_context(cafile=path)
+    if not any(Path(path).glob("*.[0-9]")):  # OpenSSL would take any directory, and trust nothing
+        raise OSError("the directory holds no hashed certificates")
+    return ssl.create_default_context(capath=path)
+
+
+CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""The environment variables that can name a CA bundle; the first one that is set counts."""
+
+
+def environment_ca_bundle() -> ssl.SSLContext | None:
+    """
+    Return a TLS context with the CA bundle that the environment names, ``None`` if it names none.
+
+    :raises SegmindInputError: the bundle cannot be read; names the variable
+    """
+    for variable in CA_VARIABLES:
+        if path := os.environ.get(variable):
+            try:
+                return load_ca_bundle(path)
+            except (OSError, ValueError) as error:
+                raise SegmindInputError(
+                    f"{variable} names {_show(path)}, which is not a readable CA bundle ({redact(error, limit=120)}). "
+                    "Set it to a PEM file with CA certificates, or unset it."
+                ) from None
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """
+    A proxy that the environment names.
+
+    :param variable: the environment variable
+    :param url: its URL, which may contain a password
+    """
+
+    variable: str
+    url: str = field(repr=False)
+
+    def __str__(self) -> str:
+        """Return the proxy for a text, without its user and password."""
+        return f"{redact(self.url, limit=120)} of {self.variable}"
+
+    def check(self) -> None:
+        """
+        Check that requests can go through this proxy.
+
+        :raises SegmindInputError: they cannot; names the variable
+        """
+        try:
+            parts = urlsplit(self.url)
+            usable = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or parts.scheme not in ("http", "https", "socks5", "socks5h"):
+            raise SegmindInputError(f"Invalid proxy {self}. Use a URL such as 'http://proxy.example.com:3128'.")
+        if parts.scheme.startswith("socks") and find_spec("socksio") is None:
+            raise SegmindInputError(
+                f"The proxy {self} needs the package socksio. Install httpx[socks], or set an HTTP proxy."
+            )
+
+
+class EnvironmentProxies:
+    """
+    The proxies of ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``ALL_PROXY`` and the exceptions of ``NO_PROXY``, read once.
+
+    Names and precedence are those of :func:`urllib.request.getproxies`: lower case first, and the system's settings on
+    macOS and Windows.
+    """
+
+    def __init__(self) -> None:
+        found = getproxies()
+        self._exceptions = re.split(r"[\s,]+", found.get("no", "").lower())
+        self._proxies = {}
+        for scheme in ("http", "https", "all"):
+            if url := found.get(scheme):
+                names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
+                variable = next((name for name in names if os.environ.get(name) == url), names[-1])
+                self._proxies[scheme] = Proxy(variable, url if "://" in url else f"http://{url}")
+
+    def find(self, scheme: str, host: str, port: int) -> Proxy | None:
+        """
+        Return the proxy for a request, ``None`` for a direct connection. Loopback hosts are always connected directly.
+
+        :param scheme: ``http`` or ``https``
+        :param host: a name or an IP address, without brackets
+        :param port: the request's port
+        """
+        proxy = self._proxies.get(scheme) or self._proxies.get("all")
+        name = host.lower().rstrip(".")
+        if proxy is None or _is_loopback(name) or any(_matches(each, name, port) for each in self._exceptions):
+            return None
+        return proxy
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost" or host.endswith(".localhost")
+
+
+_WITH_PORT = re.compile(r"(\[.*\]|[^:]*):(\d+)")
+
+
+def _matches(entry: str, host: str, port: int) -> bool:
+    """
+    Return whether an entry of ``NO_PROXY`` names a host.
+
+    An entry is ``*``, a name (its subdomains included), an IP address or a CIDR range, with or without a port. Names
+    are not resolved to match a range. As for curl, an entry that is none of these matches nothing.
+    """
+    entry = entry.rpartition("://")[2]
+    if with_port := _WITH_PORT.fullmatch(entry):
+        entry = with_port[1]
+        if int(with_port[2]) != port:
+            return False
+    if entry == "*":
+        return True
+    with suppress(ValueError):
+        network = ip_network(entry.replace("[", "").replace("]", ""), strict=False)
+        try:
+            return ip_address(host) in network
+        except ValueError:  # the host is a name
+            return False
+    name = entry.removeprefix("*").strip(".")
+    return bool(name) and (host == name or host.endswith(f".{name}"))

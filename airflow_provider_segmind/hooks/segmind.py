@@ -1,15 +1,16 @@
-"""The hook: an Airflow connection, and the flows of the API run over it."""
+"""The hook: an Airflow connection, and the operations of Segmind's API run over it."""
 
 from __future__ import annotations
 
 import os
-import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_segmind.api import gateway, history, polling
+from airflow_provider_segmind.api.download import download
 from airflow_provider_segmind.api.models import (
     DEFAULT_TIMEOUT,
     JobOutcome,
@@ -19,34 +20,42 @@ from airflow_provider_segmind.api.models import (
     SegmindResult,
     SegmindStatus,
     SegmindSyncResult,
+    check_model,
+    check_moment,
+    check_payload,
+    check_request_id,
     check_timeout,
 )
 from airflow_provider_segmind.api.operation import ApiContext, Operation
 from airflow_provider_segmind.api.redaction import redact
-from airflow_provider_segmind.exceptions import SegmindError
-from airflow_provider_segmind.get_provider_info import FIELDS
-from airflow_provider_segmind.hooks import flows
-from airflow_provider_segmind.hooks.async_methods import AsyncMethods
+from airflow_provider_segmind.exceptions import SegmindError, SegmindInputError
+from airflow_provider_segmind.files.destination import write_atomically
+from airflow_provider_segmind.files.formats import ResultFile
+from airflow_provider_segmind.files.source import data_uri
+from airflow_provider_segmind.get_provider_info import FIELD_BEHAVIOUR, FIELDS
 from airflow_provider_segmind.hooks.connection import SegmindSettings
-from airflow_provider_segmind.hooks.transport import SyncDriver, context_for
+from airflow_provider_segmind.hooks.transport import SyncDriver, context_for, driver_for, open_client
 
 if TYPE_CHECKING:
     import httpx
+    from airflow.providers.common.compat.sdk import Connection
 
 T = TypeVar("T")
+Seconds = float | timedelta
 
 
-class SegmindHook(AsyncMethods, BaseHook):
+class SegmindHook(BaseHook):
     """
     Talk to Segmind through an Airflow connection of type ``segmind``.
 
-    The connection's password is the API key; it goes to the connection's own hosts and nowhere else. Each method has
-    an asynchronous twin with the prefix ``a`` (``asubmit``, ``aget_status``, ...), for triggers. All methods raise
-    the exceptions of :mod:`airflow_provider_segmind.exceptions`, and only those, but for a connection that is not
-    there: Airflow's own ``AirflowNotFoundException`` stays, for a secrets backend that is down looks the same, and a
-    retry may help. Any of them can raise :class:`SegmindInputError` (an unusable connection or argument; nothing was
-    sent), :class:`SegmindAuthError` (the key was refused), :class:`SegmindRateLimitError` and
-    :class:`SegmindServiceError` (Segmind or the way to it is down).
+    The connection's password is the API key. It is sent to the connection's own hosts and nowhere else. The methods
+    raise the exceptions of :mod:`airflow_provider_segmind.exceptions` and no others, except Airflow's
+    ``AirflowNotFoundException`` for a connection that does not exist: it also means a secrets backend that is down, so
+    a retry may help. Each method can raise :class:`SegmindInputError` (the connection or an argument is invalid;
+    nothing was sent), :class:`SegmindAuthError` (the key was refused), :class:`SegmindRateLimitError` and
+    :class:`SegmindServiceError` (Segmind, or the network on the way to it, is down).
+
+    What a trigger or sensor needs has an asynchronous twin with the prefix ``a``, which takes the same arguments.
 
     :param segmind_conn_id: the connection's id
     """
@@ -60,13 +69,12 @@ class SegmindHook(AsyncMethods, BaseHook):
         super().__init__(**kwargs)
         self.segmind_conn_id = segmind_conn_id
         self._settings: SegmindSettings | None = None
+        self._client: httpx.Client | None = None
         self._driver: SyncDriver | None = None
-
-    # ------------------------------------------------------------------ the connection
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the extra fields of the connection form, for Airflow before 3.2; later ones read the provider info."""
+        """Return the form's extra fields for Airflow before 3.2; later versions read the provider info."""
         from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
         from flask_babel import lazy_gettext
         from wtforms import StringField
@@ -78,200 +86,325 @@ class SegmindHook(AsyncMethods, BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return how the connection form's own fields look, for Airflow before 3.2."""
-        from airflow_provider_segmind.get_provider_info import FIELD_BEHAVIOUR
-
+        """Return how the form shows its standard fields, for Airflow before 3.2."""
         return dict(FIELD_BEHAVIOUR)
 
     @property
     def settings(self) -> SegmindSettings:
         """
-        The connection, checked; read once.
+        The connection's validated settings; read once.
 
-        :raises SegmindInputError: the connection is unusable
-        :raises AirflowNotFoundException: it is not there
+        :raises SegmindInputError: the connection is invalid
+        :raises AirflowNotFoundException: the connection does not exist
         """
         if self._settings is None:
             self._settings = SegmindSettings.from_connection(self.get_connection(self.segmind_conn_id))
         return self._settings
 
+    async def asettings(self) -> SegmindSettings:
+        """Return :attr:`settings` without blocking the event loop while the connection is read."""
+        if self._settings is None:
+            self._settings = SegmindSettings.from_connection(await self._aget_connection())
+        return self._settings
+
+    async def _aget_connection(self) -> Connection:
+        from airflow.providers.common.compat.connection import get_async_connection
+        from airflow.providers.common.compat.sdk import AirflowNotFoundException, Connection
+        from asgiref.sync import sync_to_async
+
+        # Before Airflow 3.3.2, which brought `aextra_dejson`, the asynchronous look-up masks secrets with a blocking
+        # call to the supervisor that fails while another coroutine talks to it. A worker thread may block.
+        if hasattr(Connection, "aextra_dejson"):
+            try:
+                return await get_async_connection(self.segmind_conn_id)
+            except AirflowNotFoundException:
+                pass  # `airflow dags test` does not find the database's connections asynchronously
+        return await sync_to_async(self.get_connection)(self.segmind_conn_id)
+
     @property
     def api(self) -> ApiContext:
-        """What the flows need; shared by all hooks of the connection in this process."""
+        """The context for the operations of the API, shared by all hooks of the connection in this process."""
         return context_for(self.settings)
 
     def get_conn(self) -> httpx.Client:
         """
-        Return the client for Segmind's API, its base URL set.
+        Return a client for Segmind's API, with the base URL set. It may outlive the hook.
 
-        It adds the key to requests to the connection's own hosts, and to no others.
+        It adds the API key to requests to the connection's own hosts, and to no others. Its sockets are closed by
+        :meth:`close`, or when nobody holds the client any more.
+
+        :raises SegmindInputError: the connection, or a CA bundle that the environment names, is invalid
         """
-        return self._sync_driver().client
+        if self._client is None:
+            self._client = open_client(self.settings)
+        return self._client
 
     def close(self) -> None:
-        """Close the client; a later call opens a new one."""
-        if self._driver is not None:
+        """Close all connections, those of :meth:`get_conn` too; a later call opens new ones."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        if self._driver is not None and self._driver.usable:
             self._driver.close()
-            self._driver = None
-
-    def _sync_driver(self) -> SyncDriver:
-        if self._driver is None:
-            self._driver = SyncDriver(self.settings)
-            weakref.finalize(self, self._driver.close)
-        return self._driver
+        self._driver = None
 
     def run_operation(self, operation: Operation[T]) -> T:
         """
-        Run a flow of :mod:`airflow_provider_segmind.api` over this connection.
+        Run an operation of :mod:`airflow_provider_segmind.api` over this connection.
 
-        :param flow: made with :attr:`service`
+        :param operation: made with :attr:`api`
+        :raises SegmindError: what the operation raises
         """
-        return self._sync_driver().run(operation)
+        if self._driver is None or not self._driver.usable:
+            self._driver = SyncDriver(self.settings)
+        return self._driver.run(operation)
+
+    async def arun_operation(self, start: Callable[[ApiContext], Operation[T]]) -> T:
+        """
+        Run an operation over this connection on the running event loop.
+
+        :param start: makes the operation, once the connection is read
+        :raises SegmindError: what the operation raises
+        """
+        settings = await self.asettings()
+        async with driver_for(settings) as driver:
+            return await driver.run(start(context_for(settings)))
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Ask for the account's credits: runs no model, costs nothing.
+        Ask for the account's credits, which runs no model and costs nothing.
 
-        :return: whether the key is good, and what to tell; never raises
+        :return: whether the host answered and accepts the key, and a text that names the host; never raises
         """
+        host = ""
         try:
-            return True, f"Connected to Segmind: {self.get_credits():g} USD of credits."
-        except Exception as error:  # noqa: BLE001 - told to the one who asks, whatever it is
+            host = self.settings.base_url
+            return True, f"Connected to {host}: {self.get_credits():g} USD of credits."
+        except Exception as error:  # noqa: BLE001 - any failure is the result of the test
             said = str(error)
             if getattr(error, "status_code", None) == 404 and "credits found" in said.lower():
-                return True, "Connected to Segmind: the key is good, the account has no balance record."
-            return False, redact(
-                said if isinstance(error, SegmindError) else f"{type(error).__name__}: {said}", limit=999
-            )
-
-    # ------------------------------------------------------------------ jobs
+                return True, f"Connected to {host}: the API key is valid; the account has no balance record."
+            if not isinstance(error, SegmindError):
+                said = f"{type(error).__name__}: {said}"
+            return False, redact(f"{host}: {said}" if host else said, limit=999)
 
     def submit(self, model: str, payload: Mapping[str, Any]) -> SegmindJob:
         """
-        Submit a job (``POST /v2/{model}``); it is billed when it completes.
+        Submit a job: ``POST /v2/{model}``. Segmind bills a job when it completes.
+
+        The response is ``{"request_id", "status", "poll_url", "status_url", "response_url"}`` (Segmind's Python client
+        and documentation); only the id is used. Every POST is a new job: the API has no idempotency key.
 
         :param model: the model's slug, such as ``bria-erase-foreground``
-        :param payload: its parameters, as on the model's API page
-        :raises SegmindRateLimitError: at once; nothing was queued
-        :raises SegmindSubmitUnknownError: the job may be queued; see :meth:`find_request`
-        :raises SegmindRequestError: refused
+        :param payload: the model's parameters, as on its API page
+        :raises SegmindRateLimitError: at once, without waiting for the reset; nothing was queued
+        :raises SegmindSubmitUnknownError: the job may be queued and billed; see :meth:`find_request`
+        :raises SegmindRequestError: refused; nothing was queued
+        :raises SegmindServiceError: no connection, or an error of the gateway; nothing was queued
         """
         return self.run_operation(gateway.submit(self.api, model, payload))
 
+    async def asubmit(self, model: str, payload: Mapping[str, Any]) -> SegmindJob:
+        """Asynchronous twin of :meth:`submit`."""
+        return await self.arun_operation(lambda api: gateway.submit(api, model, payload))
+
     def get_status(self, request_id: str) -> SegmindStatus:
         """
-        Ask for a job's state. A FAILED job is a state here, not an exception.
+        Ask for a job's state: ``GET /v2/requests/{id}/status``. A FAILED job is a state here, not an exception.
+
+        The response is ``{"status", "request_id", "error", "metrics"}`` with ``QUEUED``, ``PROCESSING``, ``COMPLETED``
+        or ``FAILED``; a ``FAILED`` comes with HTTP 422 (Segmind's documentation).
 
         :param request_id: what :meth:`submit` returned
         :raises SegmindJobExpiredError: Segmind keeps a job's record for one hour
+        :raises SegmindServiceError: no usable response in 5 attempts or a minute
         """
         return self.run_operation(polling.get_status(self.api, request_id))
 
+    async def aget_status(self, request_id: str) -> SegmindStatus:
+        """Asynchronous twin of :meth:`get_status`."""
+        return await self.arun_operation(lambda api: polling.get_status(api, request_id))
+
     def get_result(self, request_id: str) -> SegmindResult:
         """
-        Ask for a job's result; it has no outputs while the job still runs.
+        Ask for a job's result: ``GET /v2/requests/{id}``. It has no outputs while the job is still running.
+
+        The response is ``{"status", "error", "images": [{"url", ...}], "output", "metrics"}`` (Segmind's
+        documentation); ``output`` can be Base64 instead of a URL, and keys vary.
 
         :param request_id: what :meth:`submit` returned
-        :raises SegmindJobFailedError: the job FAILED
-        :raises SegmindJobExpiredError: Segmind keeps a result's record for one hour
+        :raises SegmindJobFailedError: the job FAILED; it was not billed
+        :raises SegmindJobExpiredError: Segmind keeps a job's record for one hour
+        :raises SegmindServiceError: no usable response in 5 attempts or a minute
         """
         return self.run_operation(polling.get_result(self.api, request_id))
 
-    def wait_for_job(self, request_id: str, *, timeout: float = DEFAULT_TIMEOUT) -> SegmindResult:
+    async def aget_result(self, request_id: str) -> SegmindResult:
+        """Asynchronous twin of :meth:`get_result`."""
+        return await self.arun_operation(lambda api: polling.get_result(api, request_id))
+
+    def wait_for_job(self, request_id: str, *, timeout: Seconds = DEFAULT_TIMEOUT) -> SegmindResult:
         """
-        Wait for a job's end; a last look precedes a timeout.
+        Wait until a job ends and return its result. A last poll precedes a timeout.
 
         :param request_id: what :meth:`submit` returned
-        :param timeout: seconds from now, at most a week; 600 by default
-        :raises SegmindJobTimeoutError: it still runs; its id is in the exception
-        :raises SegmindJobFailedError: it failed; the service's words are in ``detail``
+        :param timeout: seconds, or a ``timedelta``, from now; at most a week; 600 seconds by default
+        :raises SegmindJobTimeoutError: the job is still running; comes at most 10 seconds late
+        :raises SegmindJobFailedError: the job FAILED; ``detail`` holds Segmind's text
         :raises SegmindJobExpiredError: Segmind keeps a job's record for one hour
         """
         return self.run_operation(polling.wait_for_job(self.api, request_id, timeout=check_timeout(timeout)))
 
-    def run(self, model: str, payload: Mapping[str, Any], *, timeout: float = DEFAULT_TIMEOUT) -> SegmindResult:
+    def run(self, model: str, payload: Mapping[str, Any], *, timeout: Seconds = DEFAULT_TIMEOUT) -> SegmindResult:
         """
-        Submit a job and wait for its end: :meth:`submit`, then :meth:`wait_for_job`.
+        Submit a job and wait until it ends: :meth:`submit`, then :meth:`wait_for_job`.
 
         :param model: the model's slug
-        :param payload: its parameters
-        :param timeout: seconds from the submit, at most a week; 600 by default
-        :raises SegmindError: what either of them raises
+        :param payload: the model's parameters
+        :param timeout: seconds, or a ``timedelta``, from the submit; at most a week; 600 seconds by default
+        :raises SegmindError: what either of the two raises
         """
         return self.run_operation(polling.run(self.api, model, payload, timeout=check_timeout(timeout)))
 
+    async def arun(
+        self,
+        model: str,
+        payload: Mapping[str, Any],
+        *,
+        timeout: Seconds = DEFAULT_TIMEOUT,  # noqa: ASYNC109
+    ) -> SegmindResult:
+        """Asynchronous twin of :meth:`run`."""
+        seconds = check_timeout(timeout)
+        return await self.arun_operation(lambda api: polling.run(api, model, payload, timeout=seconds))
+
     def run_sync(self, model: str, payload: Mapping[str, Any]) -> SegmindSyncResult:
         """
-        Run a job by the blocking v1 API, which answers with the file itself; good for jobs under a minute.
+        Run a job with the blocking v1 API, ``POST /v1/{model}``; suited to jobs of less than a minute.
+
+        The response is the file itself, with ``x-request-id``, ``x-cost``, ``x-remaining-credits`` and
+        ``x-generation-time`` in its headers (the model's API page).
 
         :param model: the model's slug
-        :param payload: its parameters
-        :raises SegmindSubmitUnknownError: no whole answer came; the call may be billed, and its result is lost
+        :param payload: the model's parameters
+        :raises SegmindSubmitUnknownError: no complete response; the call may be billed, and its result is lost
         :raises SegmindRequestError: refused
         """
         return self.run_operation(gateway.run_sync(self.api, model, payload))
 
     def watch(self, job: SegmindJob, *, deadline: float, poll_interval: float | None = None) -> JobOutcome:
         """
-        Wait for a job's end in this process and return how it ended, as the trigger's event would say.
+        Wait until a job ends, in this process, and return how it ended, as the trigger's event would say.
 
         :param job: what :meth:`submit` returned
-        :param deadline: epoch seconds, at most eight days ahead
-        :param poll_interval: seconds between two looks, ``None`` (the default) for the adaptive schedule
-        :raises SegmindInputError: one of them is unusable; anything else is an outcome
+        :param deadline: epoch seconds, at most eight days ahead; the outcome comes at most 10 seconds later
+        :param poll_interval: seconds between two polls; ``None``, the default, for the adaptive poll schedule
+        :return: COMPLETED, FAILED, TIMEOUT, EXPIRED or ERROR
+        :raises SegmindInputError: an argument is invalid; every other problem is an outcome
         """
-        return self.run_operation(flows.watch(self.api, job, deadline, poll_interval))
+        return self.run_operation(_watch(self.api, job, deadline, poll_interval))
 
-    # ------------------------------------------------------------------ the account
+    async def awatch(self, job: SegmindJob, *, deadline: float, poll_interval: float | None = None) -> JobOutcome:
+        """Asynchronous twin of :meth:`watch`."""
+        return await self.arun_operation(lambda api: _watch(api, job, deadline, poll_interval))
 
     def get_credits(self) -> float:
         """
-        Return the account's balance in US dollars.
+        Return the account's balance in US dollars: ``GET /v1/get-user-credits``, ``{"credits": number}``.
 
-        :raises SegmindRequestError: refused; with status 404 the account has no balance record
+        :raises SegmindRequestError: refused; with ``status_code`` 404 the account has no balance record
         """
         return self.run_operation(gateway.get_credits(self.api))
 
+    async def aget_credits(self) -> float:
+        """Asynchronous twin of :meth:`get_credits`."""
+        return await self.arun_operation(gateway.get_credits)
+
     def find_request(self, model: str, payload: Mapping[str, Any], *, since: float) -> str | None:
         """
-        Look for the request of a submit whose outcome is unknown; takes up to a minute after ``since``.
+        Search the request history for a submit with an unknown outcome; takes up to a minute after ``since``.
 
         :param model: the model's slug
         :param payload: the parameters as they were submitted
-        :param since: epoch seconds of the submit
-        :return: the newest matching request's id, ``None`` where there surely is none
-        :raises SegmindSubmitUnknownError: the history cannot tell
+        :param since: when it was submitted, in epoch seconds
+        :return: the id of the newest matching request; ``None`` if there certainly is none
+        :raises SegmindSubmitUnknownError: the history does not tell
         """
-        return self.run_operation(flows.find_request(self.api, model, payload, since))
+        check_moment(since, "since")
+        wanted = history.payload_fingerprint(check_payload(payload))
+        record = self.run_operation(history.find_request(self.api, model, wanted, since=since))
+        return record.request_id if record else None
 
     def get_record(self, request_id: str) -> SegmindRecord | None:
         """
-        Look a request of any age up in the request history.
+        Look up a request of any age in the request history (its row as Segmind's Python client reads it).
 
         :param request_id: what :meth:`submit` returned
-        :return: ``None`` where the history does not have it
+        :return: ``None`` if the history does not have it
         :raises SegmindServiceError: the history cannot be read
         """
         return self.run_operation(history.get_record(self.api, request_id))
 
     def upload(self, path_or_bytes: str | os.PathLike[str] | bytes) -> str:
         """
-        Store a file at Segmind and return its address. It is public by its link and cannot be deleted there.
+        Store a file at Segmind and return its URL. Anyone with the URL can read it, and it cannot be deleted.
 
-        :param path_or_bytes: a local file's path, or a file's content
-        :raises SegmindInputError: there is no such file, or it is no known media type
+        :param path_or_bytes: the path of a local file, or the content of a file
+        :raises SegmindInputError: there is no such file, or its media type is not supported
+        :raises SegmindServiceError: the upload failed
         """
-        return self.run_operation(flows.upload(self.api, path_or_bytes))
+        if not isinstance(path_or_bytes, str | os.PathLike | bytes):
+            shown = redact(repr(path_or_bytes), limit=60)
+            raise SegmindInputError(f"Invalid path_or_bytes {shown}. Use the path of a file, or bytes.")
+        return self.run_operation(gateway.upload(self.api, data_uri(path_or_bytes)))
 
     def download(
         self, result: SegmindResult, target: str | os.PathLike[str] | BinaryIO, *, image: bool = False
     ) -> SegmindFile:
         """
-        Fetch a result's first output, checked; at a path it appears whole or not at all.
+        Download the first output of a result and check it. At a path, the file appears complete or not at all.
 
         :param result: what :meth:`get_result`, :meth:`wait_for_job` or :meth:`run` returned
         :param target: a local path, or a seekable binary file object, which is overwritten from its start
-        :param image: insist on an image whatever media type was declared; not by default
-        :raises SegmindOutputError: missing, truncated, too large, of the wrong kind, or on a host not trusted
+        :param image: require an image, whatever media type was declared; not by default
+        :raises SegmindOutputError: missing, truncated, too large, of the wrong kind, or on a host that is not trusted
         """
-        return self.run_operation(flows.download(self.api, result, target, image))
+        if not isinstance(result, SegmindResult):
+            raise SegmindInputError(
+                f"Invalid result {redact(repr(result), limit=60)}. Use what get_result, wait_for_job or run returned."
+            )
+        if isinstance(target, str | os.PathLike):
+            with write_atomically(target, "target") as file:
+                return self.download(result, file, image=image)
+        try:
+            target.seek(0)
+            target.write(b"")
+        except (AttributeError, TypeError, ValueError, OSError):  # not a file, a text file, closed, read-only, a pipe
+            raise SegmindInputError(
+                f"Invalid target {redact(repr(target), limit=60)}. Use a path, or a seekable file opened for writing "
+                "in binary mode."
+            ) from None
+        sink = ResultFile(target, max_bytes=self.api.max_result_bytes, image=image)
+        return self.run_operation(download(self.api, result, sink))
+
+
+def check_wait(job: SegmindJob, deadline: float, poll_interval: float | None) -> None:
+    """
+    Check the arguments of a wait.
+
+    :param job: the job to wait for
+    :param deadline: epoch seconds
+    :param poll_interval: seconds, or ``None``
+    :raises SegmindInputError: one of them is invalid; names it
+    """
+    check_request_id(job.request_id)
+    check_model(job.model)
+    check_moment(job.submitted_at, "submitted_at")
+    check_moment(deadline, "deadline")
+    if poll_interval is not None:
+        check_timeout(poll_interval, "poll_interval")
+
+
+def _watch(api: ApiContext, job: SegmindJob, deadline: float, poll_interval: float | None) -> Operation[JobOutcome]:
+    check_wait(job, deadline, poll_interval)
+    times = {"submitted_at": job.submitted_at, "deadline": deadline}
+    return polling.watch(api, job.request_id, job.model, **times, poll_interval=poll_interval)

@@ -1,22 +1,30 @@
 """
-One exchange over httpx, as both drivers make it: the client's options, the request, the body, the failure.
+How operations are run over HTTP: the clients, an asynchronous and a synchronous driver, and what a process shares.
 
-The API client adds the key by itself, and only for the connection's own origins; the client for result files has none.
+This is the only module of the package that imports an HTTP library. A driver owns two clients: the one for the API adds
+the key to requests to the connection's own origins, the one for files never has it.
+
+``Request.max_seconds`` bounds the whole exchange. The timeouts of httpx cannot: they bound the silence between two
+pieces of a response, so a server that sends a byte now and then could hold a request forever. An event loop can cancel
+an exchange at any point; a blocking socket cannot be interrupted. So the synchronous driver, too, sends its requests on
+an event loop, in a thread of its own, and the exchange is written once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
+import os
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, Generic, TypeVar
-from weakref import WeakKeyDictionary, WeakSet
+from typing import Any, TypeVar
 
 import httpx
 
@@ -29,18 +37,33 @@ from airflow_provider_segmind.api.operation import (
     Response,
     Step,
     TransportFailure,
+    account_fingerprint,
 )
 from airflow_provider_segmind.api.rate_limit import RateLimiter
 from airflow_provider_segmind.api.redaction import redact, redact_httpx_log
 from airflow_provider_segmind.api.schedule import LatencyMemory
-from airflow_provider_segmind.hooks.connection import SegmindSettings, tls_context
+from airflow_provider_segmind.hooks.connection import (
+    DEFAULT_PORTS,
+    EnvironmentProxies,
+    Proxy,
+    SegmindSettings,
+    environment_ca_bundle,
+    load_ca_bundle,
+)
 
-Client = TypeVar("Client", httpx.Client, httpx.AsyncClient)
+T = TypeVar("T")
 
 MAX_CONNECTIONS = 8
-"""Requests of one client at a time. More wait in our own queue: httpx's pool takes time quadratic in its waiters."""
+"""Simultaneous requests of one client. More wait in our own queue: the time of httpx's pool is quadratic in them."""
 
-_NEVER_SENT = (
+SLOT_SECONDS = 30.0
+"""Seconds that a request may wait for a free connection, but never more than half of its time: a POST that is sent at
+the last moment would end as a submit with an unknown outcome."""
+
+LARGE_BODY = 256 * 1024
+"""Bytes. An operation reads a larger body in a thread, because parsing 10 MB of JSON would block the event loop."""
+
+_NOT_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
     httpx.InvalidURL,
@@ -49,307 +72,339 @@ _NEVER_SENT = (
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
 )
-"""Failures that prove that no server got the request. Any other may have come after it was accepted."""
+"""Failures that prove that no server received the request. Any other may have happened after it was accepted."""
 
-FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError, ssl.SSLError, TimeoutError)
-
+_FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError, ssl.SSLError, TimeoutError)
 
 redact_httpx_log()
 
 
-def key_to_own_origins(settings: SegmindSettings) -> Callable[[httpx.Request], None]:
+@cache
+def _default_tls_context(verify: bool) -> ssl.SSLContext:
+    return httpx.create_ssl_context(verify=verify)
+
+
+def tls_context(verify: bool | str) -> ssl.SSLContext:
     """
-    Return the hook by which a request gets its key: at the last moment, by where it really goes.
+    Return the TLS context for a connection's ``verify``; if it is true, the environment may name the CA bundle.
 
-    It runs for each hop of a redirect too, should somebody follow one with this client.
+    :raises SegmindInputError: the environment's CA bundle cannot be read
     """
-    origins = settings.key_origins
-
-    def attach(request: httpx.Request) -> None:
-        url = request.url
-        host = url.raw_host.decode("ascii")  # as it is sent: `url.host` has punycode decoded
-        request.headers.pop("x-api-key", None)
-        if (url.scheme, host, url.port or (443 if url.scheme == "https" else 80)) in origins:
-            request.headers["x-api-key"] = settings.api_key
-
-    return attach
+    if isinstance(verify, str):
+        return load_ca_bundle(verify)
+    return (environment_ca_bundle() if verify else None) or _default_tls_context(verify)
 
 
-def client_options(settings: SegmindSettings) -> dict[str, Any]:
-    """Return how either of a driver's clients is made."""
+class _Routes(httpx.BaseTransport, httpx.AsyncBaseTransport):
+    """
+    Sends each request directly or through a proxy of the environment.
+
+    httpx reads the environment too, but fails on IPv6 in ``NO_PROXY`` and does not understand ranges.
+    """
+
+    def __init__(self, settings: SegmindSettings, kind: type[httpx.HTTPTransport | httpx.AsyncHTTPTransport]) -> None:
+        self._tls = tls_context(settings.verify)
+        self._kind = kind
+        self._proxies = EnvironmentProxies()
+        self._transports: dict[Proxy | None, Any] = {}
+
+    def proxy_of(self, url: httpx.URL) -> Proxy | None:
+        # The raw host is what is sent: `url.host` decodes punycode, and fails if that is invalid.
+        return self._proxies.find(url.scheme, url.raw_host.decode("ascii"), _port(url))
+
+    def _transport_of(self, url: httpx.URL) -> Any:
+        proxy = self.proxy_of(url)
+        if proxy not in self._transports:
+            via = None
+            if proxy is not None:
+                proxy.check()
+                via = httpx.Proxy(proxy.url, ssl_context=self._tls if proxy.url.startswith("https:") else None)
+            limits = httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=30.0)
+            self._transports[proxy] = self._kind(verify=self._tls, trust_env=False, limits=limits, proxy=via)
+        return self._transports[proxy]
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response: httpx.Response = self._transport_of(request.url).handle_request(request)
+        return response
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response: httpx.Response = await self._transport_of(request.url).handle_async_request(request)
+        return response
+
+    def close(self) -> None:
+        for transport in self._transports.values():
+            transport.close()
+
+    async def aclose(self) -> None:
+        for transport in self._transports.values():
+            await transport.aclose()
+
+
+def _port(url: httpx.URL) -> int:
+    return url.port or DEFAULT_PORTS.get(url.scheme, 0)
+
+
+def _client_options(settings: SegmindSettings, routes: _Routes) -> dict[str, Any]:
     return {
-        "verify": tls_context(settings.verify),
+        "base_url": settings.base_url,
+        "transport": routes,
+        "trust_env": False,
         "timeout": httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout),
         "headers": {"User-Agent": f"airflow-provider-segmind/{__version__}", "Accept-Encoding": "identity"},
-        "limits": httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=30.0),
-        "follow_redirects": False,
-        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # kept, they would grow each request's headers
+        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # kept, they would grow with each response
     }
 
 
-class Driver(Generic[Client]):
-    """What the drivers share: one client that has the key, one for files that has none, and what they send."""
+def _key_for_own_origins(settings: SegmindSettings) -> Callable[[httpx.Request], None]:
+    """Return the hook that adds the key to a request, or to a hop of a redirect, by the origin that it is sent to."""
+    origins = settings.key_origins
 
-    client: Client
-    _files: Client
+    def add_key(request: httpx.Request) -> None:
+        request.headers.pop("x-api-key", None)
+        if (request.url.scheme, request.url.raw_host.decode("ascii"), _port(request.url)) in origins:
+            request.headers["x-api-key"] = settings.api_key
 
-    def __init__(self, settings: SegmindSettings, client: Client, files: Client) -> None:
-        self.client = client
-        self._files = files
-        self._settings = settings
-
-    def request(self, step: Request) -> tuple[Client, httpx.Request, float]:
-        """Return who sends a step, the request, and the seconds that all of it may take."""
-        client = self.client if step.with_key else self._files
-        settings = self._settings
-        silence = step.read_timeout or settings.read_timeout
-        timeout = httpx.Timeout(silence, connect=settings.connect_timeout)
-        try:
-            request = client.build_request(step.method, step.url, params=step.params, json=step.json, timeout=timeout)
-        except (httpx.InvalidURL, TypeError, ValueError) as error:
-            raise self.failure(error, sent=False) from None
-        return client, request, step.max_seconds + settings.connect_timeout + silence
-
-    def failure(self, error: Exception, *, sent: bool | None = None) -> TransportFailure:
-        """
-        Return a failure, to be raised ``from None``.
-
-        The error's own text may hold an answer's first line as it came, and the key in it.
-        """
-        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return TransportFailure(
-            redact(said, (self._settings.api_key,)), sent=not isinstance(error, _NEVER_SENT) if sent is None else sent
-        )
+    return add_key
 
 
-class Body:
-    """Takes an answer's body, in memory up to a size and a time, or into the step's receiver."""
+def open_client(settings: SegmindSettings) -> httpx.Client:
+    """Return a client for the API that closes its connections when nobody holds it any more."""
+    routes = _Routes(settings, httpx.HTTPTransport)
+    hooks = {"request": [_key_for_own_origins(settings)]}
+    client = httpx.Client(event_hooks=hooks, **_client_options(settings, routes))
+    weakref.finalize(client, routes.close)
+    return client
 
-    def __init__(self, step: Request, response: httpx.Response) -> None:
+
+class _Body:
+    """Collects the body of a response in memory, up to a size, or passes it to the request's receiver."""
+
+    def __init__(self, request: Request, response: httpx.Response) -> None:
         self._headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
         self._status = response.status_code
-        self._into = step.into if 200 <= self._status < 300 else None
-        self._limit = step.max_bytes
-        self._until = time.monotonic() + step.max_seconds
+        self._into = request.into if 200 <= self._status < 300 else None
+        self._limit = request.max_bytes
         self._buffer = bytearray()
-        self.cut: str | None = None
         if self._into is not None:
             self._into.begin(self._headers)
 
     def take(self, chunk: bytes) -> bool:
-        """Take a piece; ``False``: no more is wanted."""
+        """Take a chunk and return whether more is wanted."""
         if self._into is not None:
             self._into.write(chunk)
         else:
             self._buffer += chunk[: self._limit - len(self._buffer) + 1]
-            if len(self._buffer) > self._limit:
-                self.cut = f"larger than {self._limit} bytes"
-        if time.monotonic() > self._until:
-            self.cut = "it took too long to come"
-        return self.cut is None
+        return len(self._buffer) <= self._limit
 
-    def answer(self) -> Response:
-        """Return what came, as a flow takes it."""
-        return Response(self._status, self._headers, bytes(self._buffer[: self._limit]), self.cut)
-
-
-T = TypeVar("T")
-
-SLOT_SECONDS = 30.0
-"""So long a request waits for one of the connections: behind a server that swallows all, a thousand would for hours."""
-
-LARGE_ANSWER = 256 * 1024
-"""The event loop does not wait while a flow reads a body larger than this: 10 MB of JSON can take seconds."""
-
-
-class SyncDriver(Driver[httpx.Client]):
-    """Runs flows in a worker: one client, one thread."""
-
-    def __init__(self, settings: SegmindSettings, sleep: Callable[[float], None] = time.sleep) -> None:
-        options = client_options(settings)
-        attach = {"request": [key_to_own_origins(settings)]}
-        api = httpx.Client(base_url=settings.base_url, event_hooks=attach, **options)
-        super().__init__(settings, api, httpx.Client(**options))
-        self._sleep = sleep
-        self._sockets: WeakSet[socket.socket] = WeakSet()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self.client.close()
-        self._files.close()
-
-    def run(self, operation: Operation[T]) -> T:
-        """Run a flow to its end and return its value."""
-        try:
-            step = next(operation)
-            while True:
-                if isinstance(step, Pause):
-                    self._sleep(step.seconds)
-                    step = operation.send(None)
-                    continue
-                try:
-                    answer = self._send(step)
-                except TransportFailure as failure:
-                    step = operation.throw(failure)
-                else:
-                    step = operation.send(answer)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
-        finally:
-            operation.close()
-
-    def _send(self, step: Request) -> Response:
-        client, request, seconds = self.request(step)
-        request.extensions["trace"] = self._note_socket
-        try:
-            with self._at_most(seconds):
-                response = client.send(request, stream=True)
-                try:
-                    body = Body(step, response)
-                    for chunk in response.iter_bytes():
-                        if not body.take(chunk):
-                            break
-                finally:
-                    response.close()
-        except FAILURES as error:
-            raise self.failure(error) from None
-        return body.answer()
-
-    def _note_socket(self, event: str, info: Mapping[str, Any]) -> None:
-        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
-            self._sockets.add(info["return_value"].get_extra_info("socket"))
-
-    @contextmanager
-    def _at_most(self, seconds: float) -> Iterator[None]:
-        """
-        End an exchange that takes too long in all, as httpx's timeouts between two pieces never end a trickle.
-
-        Nothing but its sockets can wake a blocked thread. They outlive an exchange in the client's pool, so all of
-        them are shut; but for this exchange they are idle.
-        """
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            for each in list(self._sockets):
-                with suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
-
-        timer = threading.Timer(seconds, end)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        except FAILURES:
-            if not late.is_set():
-                raise
-        finally:
-            timer.cancel()
-            timer.join()  # it may just be at it: the next exchange's sockets are none of its business
-        if late.is_set():  # also where the end of a shut connection has passed for that of a body
-            raise TimeoutError(f"no whole answer within {seconds:g} s")
+    def response(self) -> Response:
+        truncated = f"larger than {self._limit} bytes" if len(self._buffer) > self._limit else None
+        return Response(self._status, self._headers, bytes(self._buffer[: self._limit]), truncated)
 
 
 @dataclass(frozen=True, slots=True)
-class _Return:
-    """What a flow returned: a future cannot carry a ``StopIteration`` out of a thread."""
+class _Returned:
+    """The value that an operation returned: a future cannot carry a ``StopIteration`` out of a thread."""
 
     value: Any
 
 
-def _resume(operation: Operation[Any], answer: Response) -> Step | _Return:
+def _advance(operation: Operation[Any], outcome: Response | TransportFailure | None) -> Step | _Returned:
+    """Hand an operation the outcome of its last step, ``None`` at its start, and return its next one."""
     try:
-        return operation.send(answer)
+        if isinstance(outcome, TransportFailure):
+            return operation.throw(outcome)
+        return operation.send(outcome)
     except StopIteration as stop:
-        return _Return(stop.value)
+        return _Returned(stop.value)
 
 
-class AsyncDriver(Driver[httpx.AsyncClient]):
-    """Runs flows on an event loop: one client for all jobs of a connection there."""
+class AsyncDriver:
+    """
+    Runs operations on an event loop; one driver serves all jobs of a connection there.
+
+    :param settings: the connection
+    :param sleep: makes an operation's pauses
+    """
 
     def __init__(self, settings: SegmindSettings, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        options = client_options(settings)
-        attach = key_to_own_origins(settings)
-
-        async def attach_key(request: httpx.Request) -> None:
-            attach(request)
-
-        api = httpx.AsyncClient(base_url=settings.base_url, event_hooks={"request": [attach_key]}, **options)
-        super().__init__(settings, api, httpx.AsyncClient(**options))
-        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._settings = settings
         self._sleep = sleep
+        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._routes = _Routes(settings, httpx.AsyncHTTPTransport)
+        add = _key_for_own_origins(settings)
+
+        async def add_key(request: httpx.Request) -> None:
+            add(request)
+
+        self._client = httpx.AsyncClient(event_hooks={"request": [add_key]}, **_client_options(settings, self._routes))
+        self._files = httpx.AsyncClient(**_client_options(settings, _Routes(settings, httpx.AsyncHTTPTransport)))
 
     async def close(self) -> None:
-        """Close the connections."""
-        await self.client.aclose()
+        """Close the clients."""
+        await self._client.aclose()
         await self._files.aclose()
 
     async def run(self, operation: Operation[T]) -> T:
-        """Run a flow to its end and return its value."""
-        step: Step | _Return
+        """Run an operation to its end and return its value."""
+        outcome: Response | TransportFailure | None = None
         try:
-            step = next(operation)
-            while not isinstance(step, _Return):
-                if isinstance(step, Pause):
-                    await self._sleep(step.seconds)
-                    step = operation.send(None)
-                    continue
-                try:
-                    answer = await self._send(step)
-                except TransportFailure as failure:
-                    step = operation.throw(failure)
+            while True:
+                if isinstance(outcome, Response) and len(outcome.body) > LARGE_BODY:
+                    step = await asyncio.to_thread(_advance, operation, outcome)
                 else:
-                    if len(answer.body) <= LARGE_ANSWER:
-                        step = operation.send(answer)
-                    else:
-                        step = await asyncio.to_thread(_resume, operation, answer)
-        except StopIteration as stop:
-            step = _Return(stop.value)
+                    step = _advance(operation, outcome)
+                if isinstance(step, _Returned):
+                    value: T = step.value
+                    return value
+                outcome = await self._perform(step)
         finally:
-            with suppress(ValueError):  # cancelled while a thread runs it: it ends once nobody holds it any more
+            with suppress(ValueError):  # cancelled while a thread runs it; the operation ends with that thread
                 operation.close()
-        value: T = step.value
-        return value
 
-    async def _send(self, step: Request) -> Response:
-        client, request, seconds = self.request(step)
+    async def _perform(self, step: Step) -> Response | TransportFailure | None:
+        if isinstance(step, Pause):
+            await self._sleep(step.seconds)
+            return None
         try:
-            async with asyncio.timeout(SLOT_SECONDS):
+            return await self.send(step)
+        except TransportFailure as failure:
+            return failure
+
+    async def send(self, request: Request) -> Response:
+        """
+        Send one request and return the response.
+
+        :raises TransportFailure: there is no complete response, at the latest after ``request.max_seconds``
+        :raises SegmindInputError: the proxy that the environment names cannot be used
+        """
+        client, built = self._build(request)
+        ends = time.monotonic() + request.max_seconds
+        wait = min(SLOT_SECONDS, request.max_seconds / 2)
+        try:
+            async with asyncio.timeout(wait):
                 await self._slots.acquire()
         except TimeoutError:
-            raise TransportFailure(f"no free connection within {SLOT_SECONDS:g} s", sent=False) from None
+            raise TransportFailure(f"no free connection within {wait:g} s", sent=False) from None
         try:
-            # Besides httpx's timeouts between two pieces, one for it all: a server that trickles gets no slot for ever.
-            async with asyncio.timeout(seconds):
-                response = await client.send(request, stream=True)
+            async with asyncio.timeout(ends - time.monotonic()):
+                response = await client.send(built, stream=True)
                 try:
-                    body = Body(step, response)
+                    body = _Body(request, response)
                     async for chunk in response.aiter_bytes():
                         if not body.take(chunk):
                             break
                 finally:
                     await response.aclose()
-        except FAILURES as error:
-            raise self.failure(error) from None
+        except _FAILURES as error:
+            late = type(error) is TimeoutError  # of asyncio.timeout: httpx has classes of its own
+            said = f"no complete response within {request.max_seconds:g} s" if late else self._describe(error)
+            place = f"{built.url.scheme}://{built.url.netloc.decode('ascii')}"
+            if proxy := self._routes.proxy_of(built.url):
+                place += f" through the proxy {proxy}"
+            # `from None`: the text of the cause can hold the first line of a response, and so the key.
+            raise TransportFailure(f"{place}: {said}", sent=not isinstance(error, _NOT_SENT)) from None
         finally:
             self._slots.release()
-        return body.answer()
+        return body.response()
+
+    def _build(self, request: Request) -> tuple[httpx.AsyncClient, httpx.Request]:
+        client = self._client if request.with_key else self._files
+        timeout = httpx.Timeout(
+            request.read_timeout or self._settings.read_timeout,
+            # At most half of the time, so that a failure to connect ends as what it is: nothing was sent.
+            connect=min(self._settings.connect_timeout, request.max_seconds / 2),
+        )
+        try:
+            return client, client.build_request(
+                request.method, request.url, params=request.params, json=request.json, timeout=timeout
+            )
+        except (httpx.InvalidURL, TypeError, ValueError) as error:
+            raise TransportFailure(self._describe(error), sent=False) from None
+
+    def _describe(self, error: Exception) -> str:
+        said = redact(f"{type(error).__name__}: {error}".rstrip(": "), (self._settings.api_key,), limit=200)
+        if "CERTIFICATE_VERIFY_FAILED" in said:
+            said += (
+                ". If your network uses certificates of a private CA, give its bundle as 'verify' in the connection's "
+                "extra, or in SSL_CERT_FILE or REQUESTS_CA_BUNDLE."
+            )
+        return said
+
+
+class SyncDriver:
+    """
+    Runs operations in the calling thread, and sends their requests on an event loop in a thread of its own.
+
+    It can be used by several threads at once. Its thread ends when it is closed, or when nobody holds it any more.
+
+    :param settings: the connection
+    :param sleep: makes an operation's pauses
+    """
+
+    def __init__(self, settings: SegmindSettings, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._sleep = sleep
+        self._driver = driver = AsyncDriver(settings)
+        started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+        async def serve() -> None:  # holds the driver, but not this object, which is garbage only then
+            stopped = asyncio.Event()
+            started.set_result((asyncio.get_running_loop(), stopped))
+            await stopped.wait()
+            await driver.close()
+
+        self._thread = threading.Thread(target=lambda: asyncio.run(serve()), name="segmind-http", daemon=True)
+        self._thread.start()
+        self._loop, stopped = started.result()
+        self._stop = weakref.finalize(self, self._loop.call_soon_threadsafe, stopped.set)
+        self._process = os.getpid()
+
+    @property
+    def usable(self) -> bool:
+        """Whether it was made in this process: a fork does not take the thread along."""
+        return self._process == os.getpid()
+
+    def close(self) -> None:
+        """Close the connections and end the thread."""
+        self._stop()
+        self._thread.join(timeout=5.0)  # not longer: a resolver that hangs keeps the loop from ending
+
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end and return its value."""
+        outcome: Response | TransportFailure | None = None
+        try:
+            while not isinstance(step := _advance(operation, outcome), _Returned):
+                outcome = self._perform(step)
+            value: T = step.value
+            return value
+        finally:
+            operation.close()
+
+    def _perform(self, step: Step) -> Response | TransportFailure | None:
+        if isinstance(step, Pause):
+            self._sleep(step.seconds)
+            return None
+        sending = asyncio.run_coroutine_threadsafe(self._driver.send(step), self._loop)
+        try:
+            return sending.result()
+        except TransportFailure as failure:
+            return failure
+        except BaseException:  # Airflow's execution timeout among them, which a signal raises while this thread waits
+            sending.cancel()
+            raise
 
 
 _lock = threading.Lock()
-_services: dict[SegmindSettings, ApiContext] = {}
-_drivers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[SegmindSettings, tuple[AsyncDriver, int]]] = (
-    WeakKeyDictionary()
+_contexts: dict[SegmindSettings, ApiContext] = {}
+_drivers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[SegmindSettings, tuple[AsyncDriver, int]]] = (
+    weakref.WeakKeyDictionary()
 )
 
 
 def context_for(settings: SegmindSettings) -> ApiContext:
-    """Return the connection's service, the same for the same settings in all of this process."""
+    """Return the context of a connection: the same object, and so the same limiter, everywhere in this process."""
     with _lock:
-        return _services.setdefault(
-            settings,
-            ApiContext(
+        if settings not in _contexts:
+            _contexts[settings] = ApiContext(
                 base_url=settings.base_url,
                 history_url=settings.history_url,
                 storage_url=settings.storage_url,
@@ -358,13 +413,14 @@ def context_for(settings: SegmindSettings) -> ApiContext:
                 limiter=RateLimiter(settings.requests_per_minute),
                 latencies=LatencyMemory(),
                 secrets=(settings.api_key,),
-            ),
-        )
+                account=account_fingerprint(settings.base_url, settings.api_key),
+            )
+        return _contexts[settings]
 
 
 @asynccontextmanager
 async def driver_for(settings: SegmindSettings) -> AsyncIterator[AsyncDriver]:
-    """Lend the running loop's driver for a connection: made for the first who asks, closed by the last who leaves."""
+    """Lend the running loop's driver for a connection: the first user opens it, the last one closes it."""
     drivers = _drivers.setdefault(asyncio.get_running_loop(), {})
     driver, users = drivers.get(settings) or (AsyncDriver(settings), 0)
     drivers[settings] = (driver, users + 1)

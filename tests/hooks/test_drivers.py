@@ -1,129 +1,18 @@
-"""The drivers against servers that misbehave on a real socket."""
+"""What the drivers send, and what they make of a server's response."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import socketserver
 import threading
 import time
 import traceback
-from contextlib import suppress
-from itertools import chain, repeat
 
 import pytest
 
-from airflow_provider_segmind.api.operation import Request, TransportFailure, send
-from airflow_provider_segmind.hooks import transport
-from airflow_provider_segmind.hooks.connection import SegmindSettings
-from airflow_provider_segmind.hooks.transport import MAX_CONNECTIONS, AsyncDriver, SyncDriver
-
-KEY = "SG_0123456789abcdef"
-OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nset-cookie: a=b; path=/\r\n\r\n{}"
-
-
-@pytest.fixture
-def serve():
-    """Start servers that answer the n-th request of a connection as a generator function says."""
-    over = threading.Event()
-    servers = []
-
-    def start(answers):
-        class Handler(socketserver.BaseRequestHandler):
-            def handle(self):
-                with suppress(OSError):
-                    number = 0
-                    while received := self.request.recv(1 << 20):
-                        server.seen.append(received)
-                        number += 1
-                        for piece in answers(number):
-                            self.request.sendall(piece)
-                            if over.wait(0.02):
-                                return
-
-        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        server.seen = []
-        server.url = f"http://127.0.0.1:{server.server_address[1]}"
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-        return server
-
-    yield start
-    over.set()
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def settings_for(url, *, read_timeout=5.0):
-    return SegmindSettings(KEY, url, url, url, connect_timeout=1.0, read_timeout=read_timeout)
-
-
-def run_sync(settings, operation):
-    driver = SyncDriver(settings)
-    try:
-        return driver.run(operation)
-    finally:
-        driver.close()
-
-
-def run_async(settings, operation):
-    async def run():
-        driver = AsyncDriver(settings)
-        try:
-            return await driver.run(operation)
-        finally:
-            await driver.close()
-
-    return asyncio.run(run())
-
-
-@pytest.fixture(params=[run_sync, run_async], ids=["sync", "async"])
-def run(request):
-    return request.param
-
-
-def requests_to(url, times=1, **fields):
-    """A flow that GETs an address some times over."""
-    for _ in range(times):
-        answer = yield from send(Request("GET", f"{url}/x", **fields))
-    return answer
-
-
-def trickled(text, forever):
-    return chain([text], repeat(forever))
-
-
-TRICKLES = {
-    "headers": (b"HTTP/1.1 200 OK\r\nx: ", b"x"),
-    "interim answers": (b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
-    "the size of a chunk": (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"0"),
-    "a body": (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
-}
-
-
-@pytest.mark.timeout(20)
-@pytest.mark.parametrize(("what", "number"), [*((what, 1) for what in TRICKLES), ("headers", 2)])
-def test_a_server_that_trickles_holds_nobody_for_ever(run, serve, what, number):
-    server = serve(lambda now: [OK] if now < number else trickled(*TRICKLES[what]))
-    operation = requests_to(server.url, number, max_seconds=0.1)
-    if what == "a body":
-        assert run(settings_for(server.url, read_timeout=0.4), operation).cut
-        return
-    with pytest.raises(TransportFailure, match="TimeoutError") as failure:
-        run(settings_for(server.url, read_timeout=0.4), operation)
-
-    assert failure.value.sent
-
-
-def test_an_answer_that_is_expected_late_is_waited_for(run, serve):
-    server = serve(lambda _: [b""] * 40 + [OK])
-    with pytest.raises(TransportFailure, match="ReadTimeout"):
-        run(settings_for(server.url, read_timeout=0.2), requests_to(server.url))
-    late = requests_to(server.url, max_seconds=0.01, read_timeout=10.0)
-
-    assert run(settings_for(server.url, read_timeout=0.2), late).body == b"{}"
+from airflow_provider_segmind.api.operation import Pause, Request, TransportFailure, send
+from airflow_provider_segmind.hooks.transport import AsyncDriver, SyncDriver
+from tests.hooks.driving import KEY, OK, requests_to, settings_for
 
 
 def test_no_cookie_is_kept(run, serve):
@@ -134,7 +23,53 @@ def test_no_cookie_is_kept(run, serve):
     assert b"cookie" not in b"".join(server.seen).lower()
 
 
-def test_a_traceback_does_not_tell_the_key_that_a_server_echoes(run, serve):
+def test_a_body_in_memory_is_truncated_at_its_limit(run, serve):
+    server = serve(lambda _: [b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123456789"])
+    whole = run(settings_for(server.url), requests_to(server.url, max_bytes=10))
+    part = run(settings_for(server.url), requests_to(server.url, max_bytes=9))
+
+    assert (whole.body, whole.json) == (b"0123456789", None)
+    assert part.body == b"012345678"
+    assert "larger than 9 bytes" in repr(part)
+
+
+def test_the_body_of_an_error_does_not_reach_the_receiver(run, serve):
+    class Receiver:
+        def begin(self, headers):
+            raise AssertionError
+
+        write = begin
+
+    server = serve(lambda _: [b"HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\ngone"])
+    response = run(settings_for(server.url), requests_to(server.url, with_key=False, into=Receiver()))
+
+    assert (response.status, response.body) == (404, b"gone")
+
+
+def test_what_a_receiver_raises_ends_the_operation(run, serve):
+    class Receiver:
+        def begin(self, headers):
+            raise LookupError(headers["content-length"])
+
+        def write(self, chunk):
+            raise AssertionError
+
+    ended = []
+
+    def operation():
+        try:
+            yield from requests_to(server.url, with_key=False, into=Receiver())
+        finally:
+            ended.append(True)
+
+    server = serve(lambda _: [OK])
+    with pytest.raises(LookupError, match="2"):
+        run(settings_for(server.url), operation())
+
+    assert ended == [True]
+
+
+def test_a_traceback_does_not_contain_the_key_that_a_server_echoes(run, serve):
     server = serve(lambda _: [f"{KEY} is no status line\r\n\r\n".encode()])
     with pytest.raises(TransportFailure) as failure:
         run(settings_for(server.url), requests_to(server.url))
@@ -145,7 +80,7 @@ def test_a_traceback_does_not_tell_the_key_that_a_server_echoes(run, serve):
 
 
 @pytest.mark.parametrize("fields", [{"json": {"prompt": "\ud800"}}, {"json": object()}, {"json": float("nan")}])
-def test_what_cannot_be_written_was_not_sent(run, serve, fields):
+def test_a_payload_that_cannot_be_serialised_was_not_sent(run, serve, fields):
     server = serve(lambda _: [OK])
     with pytest.raises(TransportFailure) as failure:
         run(settings_for(server.url), requests_to(server.url, **fields))
@@ -154,41 +89,93 @@ def test_what_cannot_be_written_was_not_sent(run, serve, fields):
     assert server.seen == []
 
 
-def test_a_host_written_in_punycode_gets_its_key(run, serve, monkeypatch):
-    proxy = serve(lambda _: [OK])
-    monkeypatch.setenv("HTTP_PROXY", proxy.url)
-    url = "http://xn--bcher-kva.example"
-    run(settings_for(url), requests_to(url))
+def test_a_refused_connection_names_the_host_and_was_not_sent(run, serve):
+    server = serve(lambda _: [OK])
+    server.server_close()
+    with pytest.raises(TransportFailure, match=f"{server.url}: ConnectError") as failure:
+        run(settings_for(server.url), requests_to(server.url))
 
-    assert proxy.seen[0].startswith(b"GET http://xn--bcher-kva.example/x HTTP/1.1\r\n")
-    assert KEY.encode() in proxy.seen[0]
+    assert not failure.value.sent
 
 
-def test_nobody_queues_for_ever_behind_a_server_that_swallows_all(serve, monkeypatch):
-    monkeypatch.setattr(transport, "SLOT_SECONDS", 0.1)
-    server = serve(lambda _: [])
+def test_both_drivers_make_the_pauses_of_an_operation():
+    made = []
 
-    async def crowd():
-        driver = AsyncDriver(settings_for(server.url, read_timeout=60.0))
-        waiting = {asyncio.ensure_future(driver.run(requests_to(server.url))) for _ in range(MAX_CONNECTIONS + 1)}
-        (first,), others = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for each in others:
-            each.cancel()
-        await asyncio.wait(others)
-        await driver.close()
-        return first.exception()
+    async def pause(seconds):
+        made.append(seconds)
 
-    failure = asyncio.run(crowd())
+    def operation():
+        yield Pause(1.5)
+        return "done"
 
-    assert isinstance(failure, TransportFailure)
-    assert (failure.sent, "no free connection" in str(failure)) == (False, True)
+    sync_driver, async_driver = SyncDriver(settings_for("http://h"), made.append), AsyncDriver(settings_for("http://h"), pause)
+
+    assert sync_driver.run(operation()) == asyncio.run(async_driver.run(operation())) == "done"
+    assert made == [1.5, 1.5]
+    sync_driver.close()
+    asyncio.run(async_driver.close())
+
+
+def test_the_synchronous_driver_can_be_used_by_several_threads(serve):
+    server = serve(lambda _: [OK])
+    driver = SyncDriver(settings_for(server.url))
+    statuses = []
+    threads = [
+        threading.Thread(target=lambda: statuses.append(driver.run(requests_to(server.url, 3)).status))
+        for _ in range(5)
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    driver.close()
+
+    assert statuses == [200] * 5
+    assert len(server.seen) == 15
+
+
+def test_the_synchronous_driver_works_where_an_event_loop_is_running(serve):
+    server = serve(lambda _: [OK])
+
+    async def notebook():
+        driver = SyncDriver(settings_for(server.url))
+        try:
+            return driver.run(requests_to(server.url)).status
+        finally:
+            driver.close()
+
+    assert asyncio.run(notebook()) == 200
+
+
+def test_a_closed_synchronous_driver_leaves_no_thread_behind(serve):
+    server = serve(lambda _: [OK])
+    before = set(threading.enumerate())
+    driver = SyncDriver(settings_for(server.url))
+    driver.run(requests_to(server.url))
+    (thread,) = [each for each in threading.enumerate() if each not in before and each.name == "segmind-http"]
+    driver.close()
+    driver.close()
+
+    assert not thread.is_alive()
+
+
+def test_a_synchronous_driver_that_nobody_holds_ends_its_thread(serve):
+    server = serve(lambda _: [OK])
+    before = set(threading.enumerate())
+    driver = SyncDriver(settings_for(server.url))
+    driver.run(requests_to(server.url))
+    (thread,) = [each for each in threading.enumerate() if each not in before and each.name == "segmind-http"]
+    del driver
+    thread.join(10)
+
+    assert not thread.is_alive()
 
 
 LARGE = b"HTTP/1.1 200 OK\r\ncontent-length: 400000\r\n\r\n" + json.dumps("x" * 399_998).encode()
 
 
 def on_a_loop(server, operation, beside):
-    """Run a flow and a coroutine that gets its task on one loop."""
+    """Run an operation and, beside it on the same loop, a coroutine that is given the operation's task."""
 
     async def both():
         driver = AsyncDriver(settings_for(server.url))
@@ -202,16 +189,16 @@ def on_a_loop(server, operation, beside):
     return asyncio.run(both())
 
 
-def test_a_large_answer_does_not_stop_the_loop(serve):
+def test_parsing_a_large_response_does_not_block_the_loop(serve):
     server = serve(lambda _: [LARGE])
     ticks = []
 
     def burn():
-        answer = yield from send(Request("GET", server.url))
+        response = yield from send(Request("GET", server.url))
         before, until = len(ticks), time.monotonic() + 0.5
         while time.monotonic() < until:
             pass
-        return len(answer.body), len(ticks) - before
+        return len(response.body), len(ticks) - before
 
     async def tick(task):
         while not task.done():
@@ -224,7 +211,7 @@ def test_a_large_answer_does_not_stop_the_loop(serve):
     assert meanwhile > 5
 
 
-def test_an_error_about_a_large_answer_comes_as_it_is(serve):
+def test_an_error_raised_while_a_large_response_is_parsed_arrives_unchanged(serve):
     server = serve(lambda _: [LARGE])
 
     def refuse():
@@ -238,7 +225,7 @@ def test_an_error_about_a_large_answer_comes_as_it_is(serve):
         on_a_loop(server, refuse(), nothing)
 
 
-def test_a_wait_can_be_cancelled_while_a_large_answer_is_read(serve):
+def test_an_operation_can_be_cancelled_while_it_parses_a_large_response(serve):
     server = serve(lambda _: [LARGE])
     reading, read = threading.Event(), threading.Event()
 

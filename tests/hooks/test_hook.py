@@ -21,7 +21,6 @@ from airflow_provider_segmind.exceptions import (
     SegmindRateLimitError,
     SegmindServiceError,
 )
-from airflow_provider_segmind.hooks.async_methods import AsyncMethods
 from airflow_provider_segmind.hooks.segmind import SegmindHook
 from tests.photos import photo, subject_pixels
 
