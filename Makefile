@@ -1,34 +1,53 @@
-# Everything happens in .venv, made on first use and again when pyproject.toml or constraints.txt change.
-# Needed besides: Python 3.11 or newer (PYTHON=...), make, and a package index.
+# Everything runs in .venv, which is made on first use and updated when pyproject.toml or constraints.txt change.
+# Required: Python 3.11 or newer (PYTHON=... chooses one), make and a package index.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Most tests wait for Airflow or an emulated job, so two cores keep four workers busy.
+WORKERS ?= 4
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop test chaos lint clean
+.PHONY: help demo demo-stop test test-fast coverage matrix chaos lint package constraints clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: .venv/ready ## one photo through real Airflow; KEEP=1 leaves it running, IMAGE=file-or-URL, SEGMIND_API_KEY: the real service
+demo: .venv/ready ## process one photo with real Airflow. KEEP=1: leave Airflow running. IMAGE=file or URL. SEGMIND_API_KEY: use the real service
 	@$(BIN)/python -m demo
 
-demo-stop: .venv/ready ## end what `make demo KEEP=1` has left running
+demo-stop: .venv/ready ## stop what `make demo KEEP=1` left running
 	@$(BIN)/python -m demo.kept
 
-test: .venv/ready ## the whole test suite; ARGS="..." goes to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+test: .venv/ready ## run all tests. ARGS="...": arguments for pytest. WORKERS=n: number of processes
+	@$(PYTEST) $(ARGS)
 
-chaos: .venv/ready ## 300 images through real Airflow and PostgreSQL while over 100 processes are killed; SEED=n repeats a plan, REPORT=file.json
+test-fast: .venv/ready ## run the tests that start no Airflow processes
+	@$(PYTEST) --ignore=tests/airflow_processes $(ARGS)
+
+coverage: .venv/ready ## like test-fast, and report which lines of the package were not run
+	@$(PYTEST) --ignore=tests/airflow_processes --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+matrix: .venv/ready ## run the tests of hooks, triggers, operators and files on each supported Airflow. ONLY=airflow-3.1.8: on one
+	@$(BIN)/python .ci/matrix.py $(ONLY) $(ARGS)
+
+chaos: .venv/ready ## process 300 images with real Airflow and PostgreSQL while more than 100 processes are killed. SEED=n: repeat a plan. REPORT=file.json
 	@$(BIN)/python -m chaos $(if $(SEED),--seed=$(SEED)) $(if $(REPORT),--report=$(REPORT)) $(ARGS)
 
-lint: .venv/ready ## ruff and mypy
+lint: .venv/ready ## check style and types with ruff and mypy
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-clean: ## remove the virtual environment and all caches
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+package: .venv/ready ## build the sdist and the wheel into dist/ and check them
+	@$(BIN)/python .ci/check_package.py
+
+constraints: .venv/ready ## resolve constraints/ again after a change of the dependencies
+	@$(BIN)/python .ci/pin_versions.py
+
+clean: ## remove the virtual environments, build results and caches
+	rm -rf .venv .venv-matrix .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage build dist
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 .venv/ready: pyproject.toml constraints.txt .ci/make_venv.py

@@ -1,8 +1,8 @@
 """
-Makes ``.venv``, with this package in it, at the versions of ``constraints.txt``.
+Make ``.venv`` with this package and its development tools, at the versions of ``constraints.txt``.
 
-Two callers at the same time wait for each other. The file ``.venv/ready`` is written last: without it, whatever is
-there is not relied on.
+Two callers at the same time wait for each other. The file ``.venv/ready`` is written last; an environment without it is
+incomplete and is made again.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 VENV = Path(".venv")
 READY = VENV / "ready"
 SOURCES = [Path("pyproject.toml"), Path("constraints.txt"), Path(__file__)]
-EXTRAS = "emulator,demo,chaos,test"
+EXTRA = "dev"
 OLDEST = (3, 11)
 
 
 def is_ready() -> bool:
-    """Whether the environment is there, newer than what it is made of, and of an interpreter that still exists."""
+    """Return whether the environment is complete and up to date and its interpreter still exists."""
     return (
         READY.exists()
         and (VENV / "bin" / "python").exists()
@@ -32,32 +32,32 @@ def is_ready() -> bool:
 
 
 def run(*command: str) -> None:
-    """Run a command, or end with its exit code."""
+    """Run a command, or exit with a message."""
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     code = subprocess.run(command, env=env, check=False).returncode  # noqa: S603 - pip and venv
     if code:
-        sys.exit(f"Installing has failed: {' '.join(command)}")
+        sys.exit(f"The installation failed: {' '.join(command)}")
 
 
 def make() -> None:
-    """Make the environment."""
+    """Create or update the environment."""
     if not (READY.exists() and (VENV / "bin" / "python").exists()):
-        shutil.rmtree(VENV, ignore_errors=True)  # nothing, or what an interruption has left
+        shutil.rmtree(VENV, ignore_errors=True)  # an interrupted installation may have left a part
         run(sys.executable, "-m", "venv", str(VENV))
     READY.unlink(missing_ok=True)
     pip = (str(VENV / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "install")
-    # The build backend is pinned too, so the package is built with it and not with the newest one.
-    run(*pip, "--constraint", "constraints.txt", "hatchling", "editables")
-    run(*pip, "--constraint", "constraints.txt", "--no-build-isolation", "--editable", f".[{EXTRAS}]")
+    # The build backend is installed first and used without isolation, so that its version is pinned as well.
+    run(*pip, "--constraint", "constraints.txt", "hatchling", "hatch-fancy-pypi-readme", "editables")
+    run(*pip, "--constraint", "constraints.txt", "--no-build-isolation", "--editable", f".[{EXTRA}]")
     READY.touch()
 
 
 if __name__ == "__main__":
     if sys.version_info < OLDEST:
-        sys.exit(f"Python {sys.version.split()[0]} is too old: give one of 3.11 or newer, as in make PYTHON=python3.12")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, it ends pip too
-    with Path(__file__).open("rb") as lock:  # any file will do, and this one is there
+        sys.exit(f"Python {sys.version.split()[0]} is too old. Use 3.11 or newer, for example: make PYTHON=python3.12")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # SystemExit makes subprocess.run end pip as well
+    with Path(__file__).open("rb") as lock:  # any file that exists can carry the lock
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not is_ready():
-            print("Installing into .venv, once (some minutes)", flush=True)  # noqa: T201 - a script
+            print("Installing the dependencies into .venv (one to three minutes, only the first time)", flush=True)  # noqa: T201 - a script
             make()

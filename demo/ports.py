@@ -4,24 +4,44 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
 
-# Below the range from which systems take the ports of outgoing connections: one of those could grab ours meanwhile.
+# Systems take the ports of outgoing connections from a higher range, so none of those can take ours meanwhile.
 RANGE = range(20_000, 32_000)
+
+_reservations: list[socket.socket] = []
 
 
 def free_ports(count: int) -> list[int]:
     """
-    Choose ports that nobody listens on, at random, so that two callers at the same time do not choose the same.
+    Choose ports on which no program listens and that no other caller of this function has chosen.
+
+    Linux keeps a chosen port reserved until this process ends; elsewhere only the random choice keeps two callers
+    apart that choose before their programs listen.
 
     :param count: how many
     """
     ports: list[int] = []
     for port in random.sample(RANGE, k=min(len(RANGE), 200 * count)):
-        if _is_free(port):
+        if _is_free(port) and _reserve(port):
             ports.append(port)
             if len(ports) == count:
                 return ports
     raise OSError(f"Found no {count} free ports between {RANGE.start} and {RANGE.stop}.")
+
+
+def _reserve(port: int) -> bool:
+    """Bind a name in Linux's abstract namespace, which holds no file and ends with this process."""
+    if sys.platform != "linux":
+        return True
+    reservation = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        reservation.bind(f"\0airflow-provider-segmind/port/{port}")
+    except OSError:
+        reservation.close()
+        return False
+    _reservations.append(reservation)
+    return True
 
 
 def _is_free(port: int) -> bool:

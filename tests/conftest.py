@@ -1,4 +1,8 @@
-"""A home of its own for Airflow, before anything imports it: the tests never see the developer's."""
+"""
+Fixtures for all tests.
+
+Before anything imports Airflow, it gets a home of its own, so that no test uses the developer's.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,15 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
-if "AIRFLOW_HOME" not in os.environ or not os.environ["AIRFLOW_HOME"].startswith(tempfile.gettempdir()):
-    _home = tempfile.mkdtemp(prefix="segmind-tests-")
-    atexit.register(shutil.rmtree, _home, ignore_errors=True)
-    os.environ["AIRFLOW_HOME"] = _home
+_worker = os.environ.get("PYTEST_XDIST_WORKER")
+if _worker:
+    # Each worker needs its own database. The process that started the workers removes its home and these in it.
+    os.environ["AIRFLOW_HOME"] = str(Path(os.environ["AIRFLOW_HOME"]) / _worker)
+else:
+    os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="segmind-tests-")
+    atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW_CONN_", "AWS_"))]:
     if _name != "AWS_CA_BUNDLE":
@@ -18,7 +26,7 @@ for _name in [name for name in os.environ if name.startswith(("AIRFLOW_CONN_", "
 
 import pytest  # noqa: E402
 
-pytest_plugins = ["tests.s3_server"]
+pytest_plugins = ["tests.s3_server", "tests.scheduling"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,10 @@
-"""One emulator, one S3, one real Airflow for the whole folder; the runs that nobody has to watch start at once."""
+"""
+Real Airflow for the tests of this folder.
+
+Starting Airflow takes half a minute and a task takes seconds, so the tests share one Airflow, one emulator and one S3,
+and the runs that need nobody to act on them are all started at once. :mod:`tests.scheduling` keeps these tests in one
+worker.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +27,18 @@ from tests.photos import photo
 
 REPOSITORY = Path(__file__).parents[2]
 JOB_SECONDS = 10.0
-"""Longer than the 5 seconds by which Airflow 3.3 may notice late that a task has deferred (its supervisor looks once in
-`[workers] min_heartbeat_interval`); until then a process is there, and a task that resumes meanwhile may be failed."""
+"""
+The duration of a job. It must exceed 5 seconds: Airflow 3.3 may notice that late that a task has deferred (its
+supervisor checks once in `[workers] min_heartbeat_interval`), and may fail a task that resumes before.
+"""
 TIMEOUT = 20
-"""Of the tasks whose job takes longer: more than a busy machine needs to submit."""
+"""The `timeout` of the tasks whose job takes longer. A busy machine submits well within it."""
 BUCKET = "photos"
 
 
 @dataclass
 class Run:
-    """A DAG run of one task (or of one mapped task) that is under way."""
+    """A DAG run and the task in it that the test is about. The task may be mapped."""
 
     airflow: Airflow
     dag_id: str
@@ -38,7 +46,7 @@ class Run:
     task_id: str
 
     def wait(self) -> str:
-        return self.airflow.wait_for_run(self.dag_id, self.run_id, timeout=150)
+        return self.airflow.wait_for_run(self.dag_id, self.run_id, timeout=240)
 
     def succeeded(self) -> bool:
         assert self.wait() == "success", self.log()
@@ -52,6 +60,7 @@ class Run:
         return [task for task in found if task["task_id"] == self.task_id]
 
     def facts(self, map_index: int = -1) -> dict[str, Any]:
+        """Return what the task returned."""
         return self.airflow.api.xcom(self.dag_id, self.run_id, self.task_id, map_index=map_index)
 
     def history(self) -> TaskHistory:
@@ -60,7 +69,7 @@ class Run:
 
 @dataclass
 class World:
-    """All that runs."""
+    """The processes that the tests share."""
 
     stack: Stack
     emulator: Emulator
@@ -70,7 +79,7 @@ class World:
     runs: dict[str, Run] = field(default_factory=dict)
 
     def new_photo(self) -> str:
-        """Put a photo into S3 that no other test has."""
+        """Upload a photo that no other test uses."""
         self.photos += 1
         return self.s3.upload(photo(self.photos), f"s3://{BUCKET}/photo-{self.photos}.png")
 
@@ -84,7 +93,7 @@ class World:
         return self.start(f"erase_{name}", "erase", image=image, destination=f"s3://{BUCKET}/{name}/")
 
     def posts(self, image: str) -> int:
-        """Count the accepted POSTs of an image that :meth:`new_photo` made."""
+        """Count the accepted POSTs for an image that :meth:`new_photo` made."""
         counts = self.emulator.jobs()["posts_per_image"]
         return sum(count for source, count in counts.items() if source.endswith(f"/{file_name(image)}"))
 
@@ -93,7 +102,7 @@ class World:
         httpx.post(f"{self.emulator.url}/emulator/faults", json=fault, trust_env=False).raise_for_status()
 
     def requests(self, request_id: str) -> list[dict[str, Any]]:
-        """Return what the service was asked about one job."""
+        """Return the requests that the service received about one job."""
         return [entry for entry in self.emulator.requests()["log"] if request_id in entry["path"]]
 
 
@@ -101,7 +110,7 @@ def file_name(image: str) -> str:
     return image.rpartition("/")[2]
 
 
-def an_airflow(stack: Stack, emulator: Emulator, s3: S3Server, name: str = "airflow") -> Airflow:
+def make_airflow(stack: Stack, emulator: Emulator, s3: S3Server) -> Airflow:
     return Airflow(
         stack,
         dag_folders={
@@ -114,7 +123,6 @@ def an_airflow(stack: Stack, emulator: Emulator, s3: S3Server, name: str = "airf
             "segmind_refused": json.dumps({**json.loads(emulator.connection), "password": "SG_refused"}),
             "aws_default": s3.connection,
         },
-        name=name,
     )
 
 
@@ -123,7 +131,7 @@ def world() -> Iterator[World]:
     with Stack("segmind-tests") as stack:
         emulator = Emulator(stack, job_seconds=JOB_SECONDS, job_sigma=0)
         s3 = S3Server(stack)
-        airflow = an_airflow(stack, emulator, s3)
+        airflow = make_airflow(stack, emulator, s3)
         airflow.start_standalone()
         s3.make_bucket(BUCKET)
         airflow.wait_until_up()
@@ -145,14 +153,14 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(scope="session")
 def runs(world: World) -> dict[str, Run]:
-    """Start the runs that tests only look back on: together they take little longer than one."""
+    """Start the runs that tests only inspect. All together they take little longer than one."""
     example = f"s3://{BUCKET}/examples"
     for number in range(3):
         world.s3.upload(photo(50 + number), f"{example}/incoming/holiday-{number}.png")
     for name, content in {"notes.txt": b"no photo", "": b"", "folder/": b""}.items():
         world.s3.upload(content, f"{example}/incoming/{name}")
     world.s3.upload(photo(53), f"{example}/incoming-old/holiday-0.png")
-    # Those that have several tries first; their jobs take twice their timeout.
+    # The runs with several tries come first, as they take longest: their jobs take twice the timeout.
     changing = [world.new_photo(), world.new_photo()]
     world.let_job_take(changing[0], seconds=2 * TIMEOUT)
     world.runs["changing"] = world.start(
