@@ -131,7 +131,7 @@ class TaskInstance:
 
 def erase(image: str, destination: str) -> dict[str, Any]:
     """
-    Run the operator as Airflow does: a worker submits, the trigger waits, a worker stores, each with an object of its own.
+    Run the operator as Airflow does: a worker submits, the trigger waits, a worker stores, each with a new object.
 
     :return: what the task returns
     """
