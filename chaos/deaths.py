@@ -1,20 +1,20 @@
 """
-Lets a task process die at a named point, by a ``SIGKILL`` to itself.
+Lets a task process die at a named point, by sending ``SIGKILL`` to itself.
 
-The DAG file calls :func:`install` in each task process. It puts a look at the plan around a few functions of the
-package, which stay what they are otherwise. Each death is written down first, in a file of its own that can be made
-only once, so the next try gets past the point.
+The DAG file calls :func:`install` in each task process. It wraps the functions in :data:`SEAMS`, which otherwise do
+what they always do. Each death is recorded first, in a file that can be created only once, so that the next try gets
+past the point.
 
-====================  ==================================================================================================
-``intent_to_post``    the note says *submitting*, the POST was not sent
-``post_to_note``      the POST was accepted, its id is nowhere
-``note_to_wait``      the id is noted, the task has not deferred (or has not begun to wait)
-``while_waiting``     the worker itself waits for the job (``deferrable=False``)
-``mid_download``      the first piece of the result has been written to the spool
-``mid_upload``        half of the result has gone over the wire to S3
-``stored_to_settled`` the result is stored, the note does not know it
-``settled_to_end``    the note is settled, and Airflow, which does not know of the success, will retry
-====================  ==================================================================================================
+====================== ================================================================================================
+``intent_to_post``      the checkpoint says *submitting*, and the POST was not sent
+``post_to_checkpoint``  the POST was accepted, and its request id is written nowhere
+``checkpoint_to_wait``  the request id is written, and the task has not deferred (or has not begun to wait)
+``while_waiting``       the worker itself waits for the job (``deferrable=False``)
+``mid_download``        the first piece of the result has been written to the temporary file
+``mid_upload``          half of the result has been sent to S3
+``stored_to_delivered`` the result is stored, and the checkpoint does not say so
+``delivered_to_end``    the checkpoint says *delivered*, and Airflow, which does not know of the success, will retry
+====================== ================================================================================================
 """
 
 from __future__ import annotations
@@ -27,34 +27,56 @@ import threading
 import time
 from collections.abc import Callable
 from functools import cache, wraps
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_segmind.files.destination import store
-from airflow_provider_segmind.hooks.segmind import SegmindHook
-from airflow_provider_segmind.jobs import run
-from airflow_provider_segmind.jobs.checkpoint import TaskCheckpoints
-from airflow_provider_segmind.operators.job import SegmindJobOperator
 from chaos.plan import PLAN_VARIABLE, Plan, Point
+
+SEAMS = {
+    "execute": "airflow_provider_segmind.operators.segmind:SegmindJobOperator.execute",
+    "execute_complete": "airflow_provider_segmind.operators.segmind:SegmindJobOperator.execute_complete",
+    "defer": "airflow_provider_segmind.operators.segmind:SegmindJobOperator.defer",
+    "write checkpoint": "airflow_provider_segmind.jobs.checkpoint:TaskCheckpoints.write",
+    "mark delivered": "airflow_provider_segmind.jobs.checkpoint:TaskCheckpoints.mark_delivered",
+    "wait in the worker": "airflow_provider_segmind.jobs.run:JobRun._wait_for_end",
+    "download": "airflow_provider_segmind.jobs.run:JobRun._download",
+    "upload": "airflow_provider_segmind.jobs.run:store",
+}
+"""The functions of the package that are wrapped. Each has a comment "Chaos seam" where it is defined or called, and a
+test holds both together: who renames one of them sees it fail."""
 
 WAITED = 0.7
 """Seconds into a wait in the worker at which it dies."""
 
 
 def install() -> None:
-    """Make this process mortal, once."""
-    if PLAN_VARIABLE not in os.environ or getattr(run, "mortal", False):
+    """Wrap the seams in this process, once; a forked process inherits the wrappers."""
+    if PLAN_VARIABLE not in os.environ or hasattr(seam("upload")[2], "__wrapped__"):
         return
-    run.mortal = True  # type: ignore[attr-defined]
     scene = _Scene()
-    run.begin = scene.enter(run.begin)
-    run.resume = scene.enter(run.resume)
-    run.store = _die_while_uploading(store, scene)  # type: ignore[attr-defined]
-    TaskCheckpoints.write = _die_around_write(TaskCheckpoints.write, scene)  # type: ignore[method-assign]
-    TaskCheckpoints.finish = _die_before_finish(TaskCheckpoints.finish, scene)  # type: ignore[method-assign]
-    SegmindHook.download = _die_while_downloading(SegmindHook.download, scene)  # type: ignore[method-assign]
-    SegmindHook.watch = _die_while_waiting(SegmindHook.watch, scene)  # type: ignore[method-assign]
-    SegmindJobOperator.defer = _die_before_defer(SegmindJobOperator.defer, scene)  # type: ignore[method-assign]
+    _wrap("execute", scene.enter)
+    _wrap("execute_complete", scene.enter)
+    _wrap("defer", lambda defer: _die_before_defer(defer, scene))
+    _wrap("write checkpoint", lambda write: _die_around_write(write, scene))
+    _wrap("mark delivered", lambda mark: _die_before_mark(mark, scene))
+    _wrap("wait in the worker", lambda wait: _die_while_waiting(wait, scene))
+    _wrap("download", lambda download: _die_while_downloading(download, scene))
+    _wrap("upload", lambda upload: _die_while_uploading(upload, scene))
+
+
+def seam(name: str) -> tuple[Any, str, Callable[..., Any]]:
+    """Return the owner of a seam, the attribute's name and the function."""
+    module, _, path = SEAMS[name].partition(":")
+    owner, _, attribute = path.rpartition(".")
+    holder = attrgetter(owner)(import_module(module)) if owner else import_module(module)
+    return holder, attribute, getattr(holder, attribute)
+
+
+def _wrap(name: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    holder, attribute, function = seam(name)
+    setattr(holder, attribute, wrapper(function))
 
 
 @cache
@@ -70,13 +92,13 @@ class _Scene:
         self.stem = ""
         self.try_number = 0
 
-    def enter(self, leg: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(leg)
-        def entered(operator: Any, context: Any, *rest: Any) -> Any:
+    def enter(self, execute: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(execute)
+        def entered(operator: Any, context: Any, *rest: Any, **options: Any) -> Any:
             self.stem = Path(operator.image).stem
             self.try_number = context["ti"].try_number
-            facts = leg(operator, context, *rest)
-            self.die_at("settled_to_end")
+            facts = execute(operator, context, *rest, **options)
+            self.die_at("delivered_to_end")
             return facts
 
         return entered
@@ -103,11 +125,11 @@ class _Scene:
 
 def _die_around_write(write: Callable[..., None], scene: _Scene) -> Callable[..., None]:
     @wraps(write)
-    def mortal(self: TaskCheckpoints, entry: Any) -> None:
-        if entry.request_id is not None:
-            scene.die_at("post_to_note")
-        write(self, entry)
-        if entry.request_id is None:
+    def mortal(self: Any, checkpoint: Any) -> None:
+        if checkpoint.request_id is not None:
+            scene.die_at("post_to_checkpoint")
+        write(self, checkpoint)
+        if checkpoint.request_id is None:
             scene.die_at("intent_to_post")
 
     return mortal
@@ -116,22 +138,22 @@ def _die_around_write(write: Callable[..., None], scene: _Scene) -> Callable[...
 def _die_before_defer(defer: Callable[..., Any], scene: _Scene) -> Callable[..., Any]:
     @wraps(defer)
     def mortal(self: Any, *rest: Any, **options: Any) -> Any:
-        scene.die_at("note_to_wait")
+        scene.die_at("checkpoint_to_wait")
         return defer(self, *rest, **options)
 
     return mortal
 
 
-def _die_while_waiting(watch: Callable[..., Any], scene: _Scene) -> Callable[..., Any]:
-    @wraps(watch)
-    def mortal(self: SegmindHook, *rest: Any, **options: Any) -> Any:
-        scene.die_at("note_to_wait")
+def _die_while_waiting(wait: Callable[..., Any], scene: _Scene) -> Callable[..., Any]:
+    @wraps(wait)
+    def mortal(*arguments: Any) -> Any:
+        scene.die_at("checkpoint_to_wait")
         if not scene.expects("while_waiting"):
-            return watch(self, *rest, **options)
+            return wait(*arguments)
         timer = threading.Timer(WAITED, scene.die_at, ["while_waiting"])
         timer.daemon = True
         timer.start()
-        return watch(self, *rest, **options)
+        return wait(*arguments)
 
     return mortal
 
@@ -154,9 +176,8 @@ class _Spool:
 
 def _die_while_downloading(download: Callable[..., Any], scene: _Scene) -> Callable[..., Any]:
     @wraps(download)
-    def mortal(self: SegmindHook, result: Any, target: Any, **options: Any) -> Any:
-        doomed = scene.expects("mid_download")
-        return download(self, result, _Spool(target, scene) if doomed else target, **options)
+    def mortal(run: Any, result: Any, spool: Any) -> Any:
+        return download(run, result, _Spool(spool, scene) if scene.expects("mid_download") else spool)
 
     return mortal
 
@@ -204,10 +225,10 @@ class _DeathOnTheWire:
             self._scene.die_at("mid_upload")
 
 
-def _die_before_finish(finish: Callable[..., None], scene: _Scene) -> Callable[..., None]:
-    @wraps(finish)
-    def mortal(self: TaskCheckpoints) -> None:
-        scene.die_at("stored_to_settled")
-        finish(self)
+def _die_before_mark(mark: Callable[..., None], scene: _Scene) -> Callable[..., None]:
+    @wraps(mark)
+    def mortal(*arguments: Any) -> None:
+        scene.die_at("stored_to_delivered")
+        mark(*arguments)
 
     return mortal

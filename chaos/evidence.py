@@ -37,7 +37,7 @@ class Evidence:
     :param stored: what lies below the results' prefix, by its URI
     :param uploads: the keys of multipart uploads that nobody finished
     :param triggers: how many triggers Airflow still has
-    :param open_notes: how many notes speak of jobs that are not finished
+    :param open_checkpoints: how many checkpoints are about jobs that are not delivered
     :param run_state: the state of the DAG run
     :param pictures: files in the temporary folder that hold a picture, whatever they are called
     :param key_in: logs that hold the API key
@@ -49,7 +49,7 @@ class Evidence:
     stored: Mapping[str, Stored]
     uploads: tuple[str, ...] = ()
     triggers: int = 0
-    open_notes: int = 0
+    open_checkpoints: int = 0
     run_state: str = "success"
     pictures: tuple[str, ...] = ()
     key_in: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ def gather(stage: Stage, plan: Plan, records: Records) -> Evidence:
         stored={uri: Stored(found["Body"], found["Metadata"]) for uri, found in results.items()},
         uploads=tuple(upload["Key"] for upload in uploads),
         triggers=records.triggers(),
-        open_notes=records.open_notes(),
+        open_checkpoints=records.open_checkpoints(),
         run_state=records.run_state(),
         pictures=tuple(str(path.relative_to(scratch)) for path in files_with_a_picture(scratch / "tmp")),
         key_in=tuple(

@@ -26,25 +26,25 @@ SHARES: dict[Route, float] = {"defer_url": 0.5, "defer_inline": 0.2, "wait_url":
 
 Point = Literal[
     "intent_to_post",
-    "post_to_note",
-    "note_to_wait",
+    "post_to_checkpoint",
+    "checkpoint_to_wait",
     "while_waiting",
     "mid_download",
     "mid_upload",
-    "stored_to_settled",
-    "settled_to_end",
+    "stored_to_delivered",
+    "delivered_to_end",
 ]
 """A moment in the life of a task process at which it may be made to die. ``chaos/deaths.py`` says where each lies."""
 
 POINTS: tuple[Point, ...] = (
     "intent_to_post",
-    "post_to_note",
-    "note_to_wait",
+    "post_to_checkpoint",
+    "checkpoint_to_wait",
     "while_waiting",
     "mid_download",
     "mid_upload",
-    "stored_to_settled",
-    "settled_to_end",
+    "stored_to_delivered",
+    "delivered_to_end",
 )
 
 Target = Literal[

@@ -67,10 +67,10 @@ class Records:
         """Count the triggers that are left."""
         return int(self._ask("SELECT count(*) FROM trigger")[0][0])
 
-    def open_notes(self) -> int:
-        """Count the notes that are not settled: those of a success say that they are."""
+    def open_checkpoints(self) -> int:
+        """Count the checkpoints that do not say *delivered*, as those of a success do."""
         return int(
-            self._ask("SELECT count(*) FROM task_state_store WHERE value::text NOT LIKE %s", "%finished_in%")[0][0]
+            self._ask("SELECT count(*) FROM task_state_store WHERE value::text NOT LIKE %s", "%delivered_in%")[0][0]
         )
 
     def run_state(self) -> str:

@@ -100,8 +100,8 @@ def _left_behind(plan: Plan, evidence: Evidence) -> Iterator[str]:
         yield f"jobs of no image: {sorted(strangers)}"
     if evidence.triggers:
         yield f"{evidence.triggers} triggers are left in Airflow"
-    if evidence.open_notes:
-        yield f"{evidence.open_notes} notes in Airflow speak of jobs that are not finished"
+    if evidence.open_checkpoints:
+        yield f"{evidence.open_checkpoints} checkpoints in Airflow are about jobs that are not delivered"
     if evidence.run_state != "success":
         yield f"the run is {evidence.run_state}"
     if evidence.pictures:

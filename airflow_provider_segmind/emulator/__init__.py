@@ -1,8 +1,8 @@
 """
-A Segmind to run against without an account: ``python -m airflow_provider_segmind.emulator``.
+An emulator of the Segmind API that needs no account: ``python -m airflow_provider_segmind.emulator``.
 
-It is an independent reading of the service's API: it imports nothing from the rest of the package, and nothing of
-the rest imports it. OpenCV and the web server are loaded when :class:`SegmindEmulator` is first asked for.
+It implements the API independently: it imports nothing from the rest of the package, and the rest imports nothing from
+it. OpenCV and the web server are imported on the first access to :class:`SegmindEmulator`.
 """
 
 from __future__ import annotations

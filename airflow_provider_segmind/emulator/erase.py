@@ -1,8 +1,8 @@
 """
-Removing the subject of a photo and drawing a background where it was.
+Erase the subject of a photo and continue the background where it was.
 
-No neural network: GrabCut finds what differs from the photo's border, inpainting continues the background into
-the hole. Enough to see the subject gone.
+There is no neural network: GrabCut finds what differs from the photo's border, and inpainting fills the hole. That is
+enough to see that the subject is gone.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from airflow_provider_segmind.emulator.images import open_image
+from airflow_provider_segmind.emulator.input_images import open_image
 
 Pixels = NDArray[np.uint8]
 
-WORKING_SIZE = 192  # GrabCut's time grows with the area; a mask needs no more detail
+WORKING_SIZE = 192  # longest side in pixels; GrabCut's time grows with the area, and a mask needs no more detail
 CACHE_BYTES = 64_000_000
+BAND_ROWS = 256  # floating-point copies of a whole 48-megapixel photo would take gigabytes
 
 
 class _ResultCache:
-    """The newest results by the content they were made of: the same photo many times is cheap."""
+    """The most recent results by their input, so that erasing the same photo many times is cheap."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -49,14 +50,16 @@ _cache = _ResultCache(CACHE_BYTES)
 
 def erase_foreground(content: bytes, preserve_alpha: bool) -> bytes:
     """
-    Return a PNG of the same size without the photo's subject.
+    Erase a photo's subject.
 
-    :param content: a JPEG, PNG or WEBP
-    :param preserve_alpha: keep the transparency of the input; otherwise the result is opaque
+    :param content: a JPEG, PNG or WEBP file
+    :param preserve_alpha: keep the input's transparency; otherwise the result is opaque, on white
+    :return: an upright PNG of the photo's dimensions
+    :raises InvalidInputError: the file is not usable as an image
     """
     key = (hashlib.sha256(content).digest(), preserve_alpha)
-    if (known := _cache.get(key)) is not None:
-        return known
+    if (cached := _cache.get(key)) is not None:
+        return cached
     image = open_image(content)
     pixels: Pixels = np.asarray(image)
     alpha = pixels[:, :, 3] if image.mode == "RGBA" else None
@@ -73,9 +76,10 @@ def erase_foreground(content: bytes, preserve_alpha: bool) -> bytes:
 
 def find_subject(colours: Pixels) -> Pixels:
     """
-    Return a small mask, 255 where the photo's subject is.
+    Find a photo's subject.
 
     :param colours: the photo, RGB
+    :return: a mask at the working size, 255 where the subject is
     """
     height, width = colours.shape[:2]
     scale = min(1.0, WORKING_SIZE / max(height, width))
@@ -88,14 +92,14 @@ def find_subject(colours: Pixels) -> Pixels:
     if min(small_width, small_height) < 16:
         return middle
     left, top = round(small_width * 0.06), round(small_height * 0.03)
-    # Subjects that stand or sit reach the lower edge more often than any other.
+    # The rectangle extends to the lower edge, which subjects reach more often than the others.
     rectangle = (left, top, small_width - 2 * left, small_height - top - 1)
     labels = np.zeros((small_height, small_width), np.uint8)
     cv2.setRNGSeed(0)  # the same photo gives the same result
     try:
         cv2.grabCut(small, labels, rectangle, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_RECT)
     except cv2.error:
-        return middle  # a picture of one colour has no clusters to tell apart
+        return middle  # an image of a single colour cannot be clustered
     mask = _whole_subjects(np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8) * 255)
     if not 0.005 < mask.mean() / 255 < 0.9:
         return middle
@@ -103,14 +107,14 @@ def find_subject(colours: Pixels) -> Pixels:
 
 
 def _whole_subjects(mask: Pixels) -> Pixels:
-    """Drop the specks of a mask, close its gaps and let it cover the subject's edge."""
+    """Remove small specks from a mask, close its gaps and extend it over the subject's edge."""
     size = max(mask.shape)
     outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     areas = [cv2.contourArea(outline) for outline in outlines]
     filled = np.zeros_like(mask)
     kept = [outline for outline, area in zip(outlines, areas, strict=True) if area >= 0.2 * max(areas)]
     if kept:
-        # What subjects enclose is mostly subject too: a dark collar, the cup on a saucer, the face between two eyes.
+        # What lies between parts of a subject mostly belongs to it: a dark collar, the saucer of a cup.
         cv2.fillConvexPoly(filled, cv2.convexHull(np.vstack(kept)), 255)
     reach = max(3, size // 20) | 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
@@ -121,24 +125,28 @@ def fill(colours: Pixels, mask: Pixels) -> Pixels:
     """
     Continue the background into the hole.
 
-    The hole is filled on a small copy, which is then blended in at full size: background is smooth, and the time
-    does not grow with the photo.
+    The hole is filled on a small copy, which is then enlarged and blended in. The background is smooth enough for
+    that, and the time of the inpainting does not depend on the photo's size.
 
     :param colours: the photo, RGB
-    :param mask: 255 where the hole is, at the working size
+    :param mask: a mask at the working size, 255 where the hole is
     """
     height, width = colours.shape[:2]
     small = cv2.resize(colours, mask.shape[::-1], interpolation=cv2.INTER_AREA)
     filled = cv2.inpaint(small, mask, 3, cv2.INPAINT_TELEA)
-    # Inpainting streaks towards the middle of a large hole; the deeper inside, the softer.
+    # Inpainting leaves streaks towards the middle of a large hole, so blur more the deeper inside it is.
     depth = cv2.GaussianBlur(mask, (0, 0), 6)[:, :, None].astype(np.float32) / 255
     filled = np.where(mask[:, :, None] > 0, filled * (1 - depth) + cv2.GaussianBlur(filled, (0, 0), 8) * depth, filled)
-    large = cv2.resize(filled.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    # The edge fades outwards only, over what the mask left of the photo, so that no rim of the subject shines through.
+    large = cv2.resize(np.clip(filled + 0.5, 0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    # The edge fades outwards only, so that no rim of the subject shines through.
     faded = cv2.GaussianBlur(cv2.dilate(mask, np.ones((5, 5), np.uint8)), (0, 0), 1.5)
     weight = cv2.resize(np.maximum(faded, mask), (width, height), interpolation=cv2.INTER_LINEAR)
-    share = weight[:, :, None].astype(np.float32) / 255
-    return np.clip(colours * (1 - share) + large * share + 0.5, 0, 255).astype(np.uint8)
+    blended = np.empty_like(colours)
+    for top in range(0, height, BAND_ROWS):
+        rows = slice(top, top + BAND_ROWS)
+        share = weight[rows, :, None].astype(np.float32) / 255
+        blended[rows] = colours[rows] * (1 - share) + large[rows] * share + 0.5
+    return blended
 
 
 def _on_white(colours: Pixels, alpha: Pixels) -> Pixels:
@@ -148,7 +156,7 @@ def _on_white(colours: Pixels, alpha: Pixels) -> Pixels:
 
 def encode_png(colours: Pixels) -> bytes:
     """
-    Return a picture as PNG.
+    Encode an image as PNG.
 
     :param colours: RGB or RGBA
     """

@@ -1,7 +1,7 @@
 """
-The fault switches: which fault strikes which request.
+The fault switches, which decide which fault strikes which request.
 
-What a fault does once it strikes is in the package ``effects``.
+What a fault does when it strikes is in the package ``fault_effects``.
 """
 
 from __future__ import annotations
@@ -14,28 +14,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_segmind.emulator.calls import KINDS, Call
-from airflow_provider_segmind.emulator.effects import EFFECTS, check_options
+from airflow_provider_segmind.emulator.fault_effects import EFFECTS, check_options
+from airflow_provider_segmind.emulator.http_messages import REQUEST_KINDS, EmulatorRequest
 
 
 @dataclass(slots=True)
 class Fault:
     """
-    One switch.
+    One switch; see :meth:`Faults.add` for the fields that are not listed here.
 
-    :param name: what happens, a name of ``EFFECTS``
-    :param on: the kinds of request that it counts
-    :param nth: it first strikes the n-th matching request, from 1
-    :param times: how many matching requests it then strikes, ``None`` for all
-    :param image: only requests about images whose URL (or other text, or sha256) contains this
-    :param model: only requests about this model
-    :param probability: strikes each of these requests with this probability
-    :param each_image: count the requests about each image for themselves
-    :param options: the effect's own options
+    :param options: the options of the fault itself
     :param id: its number, by which it can be removed
-    :param seen: how many requests have matched
-    :param struck: how many were struck
-    :param seen_of_image: how many requests have matched, by image
+    :param seen: the number of matching requests
+    :param struck: the number of requests that it struck
+    :param seen_of_image: the number of matching requests by image
     """
 
     name: str
@@ -52,20 +44,20 @@ class Fault:
     struck: int = 0
     seen_of_image: Counter[str] = field(default_factory=Counter)
 
-    def strikes(self, call: Call, chance: float) -> bool:
+    def strikes(self, request: EmulatorRequest, chance: float) -> bool:
         """
-        Count a request and tell whether it is struck.
+        Count a request if it matches, and return whether the fault strikes it.
 
-        :param call: the request
+        :param request: the request
         :param chance: a random number below 1
         """
-        if call.kind not in self.on or (self.model is not None and self.model != call.model):
+        if request.kind not in self.on or (self.model is not None and self.model != request.model):
             return False
-        if self.image is not None and self.image not in call.source:
+        if self.image is not None and self.image not in request.source:
             return False
         self.seen += 1
-        self.seen_of_image[call.image] += 1
-        seen = self.seen_of_image[call.image] if self.each_image else self.seen
+        self.seen_of_image[request.image] += 1
+        seen = self.seen_of_image[request.image] if self.each_image else self.seen
         last = None if self.times is None else self.nth + self.times - 1
         if seen < self.nth or (last is not None and seen > last) or chance >= self.probability:
             return False
@@ -73,7 +65,7 @@ class Fault:
         return True
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the switch and its counters, for introspection."""
+        """Return the switch and its counters, for ``GET /emulator/faults``."""
         options = {name: _printable(value) for name, value in self.options.items()}
         return {**{name: getattr(self, name) for name in self.__slots__}, "options": options}
 
@@ -84,7 +76,7 @@ def _printable(value: Any) -> Any:
 
 class Faults:
     """
-    All switches of one emulator; safe to use from any thread.
+    All fault switches of one emulator; thread-safe.
 
     :param seed: makes ``probability`` repeatable
     """
@@ -93,7 +85,7 @@ class Faults:
         self._faults: list[Fault] = []
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
-        self._random = random.Random(seed)  # noqa: S311 - nothing secret
+        self._random = random.Random(seed)  # noqa: S311 - not a secret
 
     def add(
         self,
@@ -111,26 +103,27 @@ class Faults:
         """
         Switch a fault on.
 
-        :param name: what happens
-        :param on: the kinds of request that it counts: one, several, or ``"any"``; each fault has its usual ones
-        :param nth: it first strikes the n-th matching request, from 1
-        :param times: how many matching requests it then strikes, ``None`` for all
-        :param image: only requests about images whose URL (or other text, or sha256) contains this
-        :param model: only requests about this model
-        :param probability: strikes each of these requests with this probability
-        :param each_image: count the requests about each image for themselves
-        :param options: the fault's own options
+        :param name: the name of the fault, see ``docs/emulator.md``
+        :param on: the kinds of request that match: one, several, or ``"any"``; each fault has its own default
+        :param nth: the first matching request that it strikes, counted from 1
+        :param times: the number of matching requests that it strikes from there on, ``None`` for all
+        :param image: match only requests about images whose URL (or other text parameter, or SHA-256) contains this
+        :param model: match only requests about this model
+        :param probability: strike each of these requests with this probability
+        :param each_image: count the matching requests of each image separately
+        :param options: the options of the fault itself
+        :raises ValueError: a name or an option is unknown, or a value is invalid
         """
         if name not in EFFECTS:
-            raise ValueError(f"no fault is named {name!r}; there are {', '.join(sorted(EFFECTS))}")
+            raise ValueError(f"Unknown fault {name!r}. Use one of {', '.join(sorted(EFFECTS))}.")
         check_options(name, options)
         kinds = EFFECTS[name].on if on is None else (on,) if isinstance(on, str) else tuple(on)
         if "any" in kinds:
-            kinds = KINDS
-        if unknown := set(kinds) - set(KINDS):
-            raise ValueError(f"no kind of request is named {sorted(unknown)}; there are {', '.join(KINDS)}")
+            kinds = REQUEST_KINDS
+        if unknown := set(kinds) - set(REQUEST_KINDS):
+            raise ValueError(f"Unknown kinds of request {sorted(unknown)}. Use 'any' or {', '.join(REQUEST_KINDS)}.")
         if nth < 1 or (times is not None and times < 1):
-            raise ValueError("nth and times count from 1; times=None strikes all")
+            raise ValueError(f"Invalid nth={nth}, times={times}. Use 1 or more, or times=None for all requests.")
         with self._lock:
             fault = Fault(name, kinds, nth, times, image, model, probability, each_image, options, next(self._ids))
             self._faults.append(fault)
@@ -138,9 +131,10 @@ class Faults:
 
     def remove(self, fault_id: int) -> bool:
         """
-        Switch one fault off and tell whether there was one.
+        Switch one fault off.
 
         :param fault_id: its number
+        :return: whether there was such a fault
         """
         with self._lock:
             kept = [fault for fault in self._faults if fault.id != fault_id]
@@ -158,11 +152,11 @@ class Faults:
         with self._lock:
             return list(self._faults)
 
-    def striking(self, call: Call) -> list[Fault]:
+    def striking(self, request: EmulatorRequest) -> list[Fault]:
         """
         Return the faults that strike a request, in the order in which they were added.
 
-        :param call: the request
+        :param request: the request
         """
         with self._lock:
-            return [fault for fault in self._faults if fault.strikes(call, self._random.random())]
+            return [fault for fault in self._faults if fault.strikes(request, self._random.random())]

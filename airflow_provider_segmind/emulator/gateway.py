@@ -1,4 +1,4 @@
-"""What every request passes before the service: the log, the faults, the key check and the rate limit."""
+"""What every request passes before its endpoint: the request log, the faults, the key check and the rate limit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from airflow_provider_segmind.emulator.calls import KINDS, Answer, Call, ConnectionCut, Proceed
-from airflow_provider_segmind.emulator.effects import EFFECTS
+from airflow_provider_segmind.emulator.fault_effects import EFFECTS
 from airflow_provider_segmind.emulator.faults import Faults
+from airflow_provider_segmind.emulator.http_messages import (
+    REQUEST_KINDS,
+    ConnectionCut,
+    EmulatorRequest,
+    EmulatorResponse,
+    Proceed,
+)
 from airflow_provider_segmind.emulator.jobs import Job, JobStore, image_identity, matchable_text
 from airflow_provider_segmind.emulator.rate_limit import LIMITED_KINDS, RateLimit, iso_utc
 from airflow_provider_segmind.emulator.request_log import RequestEntry, RequestLog
@@ -30,15 +36,15 @@ Cut = Callable[[Any, bool], None]
 
 class Gateway:
     """
-    The ASGI application in front of the service.
+    The ASGI application in front of the endpoints.
 
-    :param app: the service
-    :param routes: its routes; the name of each is the kind of request
+    :param app: the application with the endpoints
+    :param routes: its routes; each route's name is its kind of request
     :param settings: the emulator's options
     :param store: all jobs
-    :param faults: the switches
-    :param requests: where requests are noted
-    :param cut: closes the connection of a client: at once, or once what was written has gone out
+    :param faults: the fault switches
+    :param requests: the request log
+    :param cut: closes a client's connection, immediately (``True``) or after what was written has been sent
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Gateway:
             user_agent=headers.get("user-agent", ""),
         )
         self._requests.add(entry)
+        send = self._logging(entry, send)
         try:
             raw = await _read(receive) if scope["method"] == "POST" else b""
         except ConnectionCut:
@@ -84,34 +91,34 @@ class Gateway:
         if raw is None:
             await JSONResponse({"error": "Payload too large"}, 413)(scope, receive, send)
             return
-        call = self._call(kind, parameters, scope, raw, receive)
-        scope["emulator.call"] = call
-        faults = self._faults.striking(call)
+        request = self._request(kind, parameters, raw, receive)
+        scope["emulator.request"] = request
+        faults = self._faults.striking(request)
         if not faults:
-            await self._guarded(scope, _replay(raw, receive), self._noting(entry, send))
+            await self._checked(scope, _replay(raw, receive), send)
             return
         entry.faults = [fault.name for fault in faults]
         proceed: Proceed = functools.partial(self._captured, scope, _replay(raw, receive))
         for fault in reversed(faults):
-            proceed = functools.partial(EFFECTS[fault.name].run, call, proceed, **fault.options)
+            proceed = functools.partial(EFFECTS[fault.name].run, request, proceed, **fault.options)
         try:
-            answer = await proceed()
+            response = await proceed()
         except ConnectionCut:
             self._cut(scope["client"], True)
-            await _until_gone(receive)
+            await _until_disconnected(receive)
         else:
-            if call.job is not None:  # a fault may have ended its record or its files
-                self._store.save(call.job)
-            await self._deliver(answer, scope, receive, self._noting(entry, send))
+            if request.job is not None:  # a fault may have expired its record or its files
+                self._store.save(request.job)
+            await self._deliver(response, scope, receive, send)
 
     def _classify(self, scope: Scope) -> tuple[str, Mapping[str, Any]]:
         for route in self._routes:
             match, child = route.matches(scope)
-            if match is Match.FULL and isinstance(route, Route) and route.name in KINDS:
+            if match is Match.FULL and isinstance(route, Route) and route.name in REQUEST_KINDS:
                 return route.name, child["path_params"]
         return "unknown", {}
 
-    def _call(self, kind: str, parameters: Mapping[str, Any], scope: Scope, raw: bytes, receive: Receive) -> Call:
+    def _request(self, kind: str, parameters: Mapping[str, Any], raw: bytes, receive: Receive) -> EmulatorRequest:
         job: Job | None = None
         if kind == "file":
             job = self._store.of_file(parameters["name"])
@@ -124,10 +131,8 @@ class Gateway:
         image, source = (job.image, job.source) if job is not None else ("", "")
         if kind in ("submit", "sync") and isinstance(payload, dict):
             image, source = image_identity(payload), matchable_text(payload)
-        return Call(
+        return EmulatorRequest(
             kind=kind,
-            method=scope["method"],
-            path=scope["path"],
             model=parameters.get("model", job.model if job is not None else None),
             job=job,
             raw=raw,
@@ -135,25 +140,28 @@ class Gateway:
             image=image,
             source=source,
             files=self._store.files,
-            disconnected=functools.partial(_until_gone, receive),
+            disconnected=functools.partial(_until_disconnected, receive),
         )
 
-    def _noting(self, entry: RequestEntry, send: Send) -> Send:
-        async def noting(message: Message) -> None:
+    def _logging(self, entry: RequestEntry, send: Send) -> Send:
+        """Record the response's status in the request log."""
+
+        async def logging(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._requests.answered(entry, message["status"])
             await send(message)
 
-        return noting
+        return logging
 
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kind = scope["emulator.call"].kind
-        refusal = None if kind in PUBLIC_KINDS else self._refuse_key(Request(scope).headers)
-        if refusal is None and kind in LIMITED_KINDS and (until := self._limit.refuses_until()) is not None:
-            refusal = JSONResponse({"error": "Rate limit exceeded"}, 429, {"x-rate-limit-reset-at-utc": iso_utc(until)})
-        await (self._app if refusal is None else refusal)(scope, receive, send)
+    async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request to its endpoint if the key and the rate limit allow it."""
+        kind = scope["emulator.request"].kind
+        error = None if kind in PUBLIC_KINDS else self._check_key(Request(scope).headers)
+        if error is None and kind in LIMITED_KINDS and (reset := self._limit.reset_if_exceeded()) is not None:
+            error = JSONResponse({"error": "Rate limit exceeded"}, 429, {"x-rate-limit-reset-at-utc": iso_utc(reset)})
+        await (self._app if error is None else error)(scope, receive, send)
 
-    def _refuse_key(self, headers: Mapping[str, str]) -> Response | None:
+    def _check_key(self, headers: Mapping[str, str]) -> Response | None:
         key = headers.get("x-api-key", "")
         if not key:
             return _unauthorized("missing_api_key", "An API key is required in the header x-api-key")
@@ -161,54 +169,54 @@ class Gateway:
             return _unauthorized("invalid_api_key", "The API key is not valid")
         return None
 
-    async def _captured(self, scope: Scope, receive: Receive) -> Answer:
-        """Let the service handle the request and keep its answer back."""
-        answer, body = Answer(500), bytearray()
+    async def _captured(self, scope: Scope, receive: Receive) -> EmulatorResponse:
+        """Let the endpoint handle the request, and return its response instead of sending it."""
+        response, body = EmulatorResponse(500), bytearray()
 
         async def capture(message: Message) -> None:
             if message["type"] == "http.response.start":
-                answer.status = message["status"]
-                answer.headers = {name.decode(): value.decode() for name, value in message["headers"]}
-                answer.headers.pop("content-length", None)
+                response.status = message["status"]
+                response.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+                response.headers.pop("content-length", None)
             else:
                 body.extend(message.get("body", b""))
 
-        await self._guarded(scope, receive, capture)
-        answer.body = bytes(body)
-        return answer
+        await self._checked(scope, receive, capture)
+        response.body = bytes(body)
+        return response
 
-    async def _deliver(self, answer: Answer, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(answer.headers)
-        if not answer.chunked:
-            headers["content-length"] = str(len(answer.body))
+    async def _deliver(self, response: EmulatorResponse, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(response.headers)
+        if not response.chunked:
+            headers["content-length"] = str(len(response.body))
         await send(
             {
                 "type": "http.response.start",
-                "status": answer.status,
+                "status": response.status,
                 "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()],
             }
         )
-        if answer.cut_at is not None:
-            await send(_body(answer.body[: answer.cut_at], more=True))
+        if response.cut_at is not None:
+            await send(_body(response.body[: response.cut_at], more=True))
             self._cut(scope["client"], False)
-            await _until_gone(receive)
-        elif answer.endless or answer.pause is not None:
-            gone = asyncio.ensure_future(_until_gone(receive))
-            await self._trickle(answer, gone, send)
-            gone.cancel()
+            await _until_disconnected(receive)
+        elif response.endless or response.pause is not None:
+            disconnected = asyncio.ensure_future(_until_disconnected(receive))
+            await self._trickle(response, disconnected, send)
+            disconnected.cancel()
         else:
-            await send(_body(answer.body))
+            await send(_body(response.body))
 
-    async def _trickle(self, answer: Answer, gone: asyncio.Future[None], send: Send) -> None:
-        while answer.endless and not gone.done():
-            await send(_body(answer.body, more=True))
-            await asyncio.sleep(0)  # the other requests have their turn
-        for number in range(0 if answer.endless else len(answer.body)):
-            if gone.done():
+    async def _trickle(self, response: EmulatorResponse, disconnected: asyncio.Future[None], send: Send) -> None:
+        while response.endless and not disconnected.done():
+            await send(_body(response.body, more=True))
+            await asyncio.sleep(0)  # let other requests run
+        for number in range(0 if response.endless else len(response.body)):
+            if disconnected.done():
                 return
-            await send(_body(answer.body[number : number + 1], more=True))
-            await asyncio.wait([gone], timeout=answer.pause)
-        if not gone.done():
+            await send(_body(response.body[number : number + 1], more=True))
+            await asyncio.wait([disconnected], timeout=response.pause)
+        if not disconnected.done():
             await send(_body(b""))
 
 
@@ -221,7 +229,7 @@ def _body(content: bytes, *, more: bool = False) -> Message:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """Return a request's body, ``None`` where it is too large; a client that goes away before its end asked nothing."""
+    """Return a request's body, or ``None`` if it is too large; raise if the client disconnects before its end."""
     body = bytearray()
     while True:
         message = await receive()
@@ -235,7 +243,7 @@ async def _read(receive: Receive) -> bytes | None:
 
 
 def _replay(raw: bytes, receive: Receive) -> Receive:
-    """Let the service read a body that has been read already."""
+    """Let the endpoint receive a body that has been read already."""
     pending = [raw]
 
     async def replay() -> Message:
@@ -246,6 +254,6 @@ def _replay(raw: bytes, receive: Receive) -> Receive:
     return replay
 
 
-async def _until_gone(receive: Receive) -> None:
+async def _until_disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

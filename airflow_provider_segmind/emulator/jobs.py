@@ -1,4 +1,4 @@
-"""The jobs that were accepted, kept in SQLite so that the emulator's death is an outage and not amnesia."""
+"""The accepted jobs, kept in SQLite so that they survive a crash of the emulator."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from airflow_provider_segmind.emulator.images import InputRefusedError, decode_inline, is_url
+from airflow_provider_segmind.emulator.input_images import InvalidInputError, decode_inline, is_url
 
 State = Literal["QUEUED", "PROCESSING", "COMPLETED", "FAILED"]
 
 IMAGE_PARAMETERS = ("image", "image_url", "input_image")
-QUEUE_SHARE = 0.05  # of a job's time is spent waiting for a machine
+QUEUE_SHARE = 0.05  # the share of its time that a job is QUEUED
 
 
 @dataclass(slots=True)
-class Plan:
+class JobPlan:
     """
-    What faults decided about a job before it exists; ``None`` leaves it to the settings and to the input.
+    What faults have decided about a job before it exists; ``None`` leaves it to the settings and the input.
 
     :param seconds: how long the job takes
     :param error: the text with which the job fails
-    :param history_delay: how late the request history lists it
+    :param history_delay: seconds until the request history lists it
     """
 
     seconds: float | None = None
@@ -38,28 +38,28 @@ class Plan:
 @dataclass(slots=True)
 class Job:
     """
-    One accepted POST.
+    One accepted POST. Points in time are epoch seconds, durations are seconds.
 
-    :param request_id: the id that the service gave out
-    :param number: the how-manieth accepted POST it is, from 0
+    :param request_id: the id in the response to the POST
+    :param number: its position among the accepted POSTs, from 0
     :param model: the model's slug
     :param via: ``v1`` (synchronous) or ``v2``
-    :param image: what tells one input image from another: a URL without its query, else the sha256 of the image
-    :param source: the text that a fault's ``image`` is looked for in: the URL as sent, and the other texts
-    :param body_sha256: the digest of the request's body as it came over the wire
-    :param created: when it was accepted, epoch seconds
+    :param image: the identity of its input image, see :func:`image_identity`
+    :param source: the text in which a fault's ``image`` is searched, see :func:`matchable_text`
+    :param body_sha256: the SHA-256 of the request's body as received
+    :param created: when it was accepted
     :param seconds: how long it takes
-    :param listed: when the request history begins to list it
-    :param planned_error: a fault decided that it fails with this text
+    :param listed: when the request history starts to list it
+    :param planned_error: the text with which a fault makes it fail
     :param finished: when it ended, ``None`` while it runs
     :param error: why it failed
-    :param cost: what it was billed, 0 for a failed one
-    :param remaining_credits: the balance after it
+    :param cost: what it was billed in USD, 0 if it failed
+    :param remaining_credits: the balance after it, in USD
     :param files: the names of its result files
     :param text: the output of a text model
-    :param downloads: how often each result file was asked for
-    :param record_gone: a fault ended its record early
-    :param files_gone: a fault ended its files early
+    :param downloads: the number of downloads of each result file
+    :param record_gone: a fault has expired its record
+    :param files_gone: a fault has expired its files
     """
 
     request_id: str
@@ -85,7 +85,7 @@ class Job:
 
     def state(self, now: float) -> State:
         """
-        Tell the job's state at a time.
+        Return the job's state at a given time.
 
         :param now: epoch seconds
         """
@@ -94,7 +94,7 @@ class Job:
         return "QUEUED" if now < self.created + self.seconds * QUEUE_SHARE else "PROCESSING"
 
     def times(self) -> dict[str, float]:
-        """Return the three times that the service reports about a finished job."""
+        """Return the three durations that the API reports for a finished job, in seconds."""
         total = (self.finished or self.created) - self.created
         queued = min(total, self.seconds * QUEUE_SHARE)
         return {
@@ -105,7 +105,7 @@ class Job:
 
     def as_dict(self, now: float) -> dict[str, Any]:
         """
-        Return all that is known about the job, for introspection.
+        Return all fields and the state, for ``GET /emulator/jobs``.
 
         :param now: epoch seconds
         """
@@ -113,32 +113,33 @@ class Job:
 
 
 def new_request_id() -> str:
-    """Return an id that no other job has, in this life of the emulator or in an earlier one."""
+    """Return an id that is unique across restarts of the emulator."""
     return str(uuid.uuid4())
 
 
 def image_identity(payload: dict[str, Any]) -> str:
     """
-    Tell which image a request is about.
+    Return what identifies a request's input image: its URL without the query, or ``sha256:...`` of inline data.
 
     :param payload: the request's parameters
+    :return: an empty string if the request has no image
     """
     image = next((payload[name] for name in IMAGE_PARAMETERS if isinstance(payload.get(name), str)), "")
     if not image:
         return ""
     if is_url(image):
-        # A presigned URL differs from POST to POST in its query alone. (Cut by hand: what was sent may be no URL.)
+        # Presigned URLs of one image differ in their query only. Not urlsplit, which raises on malformed URLs.
         return image.partition("#")[0].partition("?")[0]
     try:
         content = decode_inline(image)
-    except InputRefusedError:
+    except InvalidInputError:
         content = image.encode(errors="surrogatepass")
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def matchable_text(payload: dict[str, Any]) -> str:
     """
-    Return the text of a request that a fault's ``image`` is looked for in.
+    Return the text of a request in which a fault's ``image`` is searched: the identity and all text parameters.
 
     :param payload: the request's parameters
     """
@@ -148,9 +149,9 @@ def matchable_text(payload: dict[str, Any]) -> str:
 
 class JobStore:
     """
-    All jobs, in memory for reading and in a file for the next life.
+    All jobs, in memory for reading and in an SQLite file for the next start.
 
-    :param folder: where the file lies, beside a folder for the result files
+    :param folder: contains the SQLite file and the folder of the result files
     """
 
     def __init__(self, folder: Path) -> None:
@@ -162,13 +163,13 @@ class JobStore:
         self._database = sqlite3.connect(folder / "jobs.sqlite3", isolation_level=None)
         try:
             self._load()
-        except sqlite3.Error:  # of a file that is none of ours
+        except sqlite3.Error:  # the file is not one of ours
             self._database.close()
             raise
 
     def _load(self) -> None:
-        # What is committed survives the death of the process. The disk is never waited for: the death of the machine
-        # is not emulated, and tests start hundreds of emulators.
+        # Commits survive a crash of the process. They need not survive a crash of the machine, and not waiting for
+        # the disk keeps the start fast: tests start hundreds of emulators.
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=OFF")
         self._database.execute(
@@ -176,28 +177,28 @@ class JobStore:
         )
         for (facts,) in self._database.execute("SELECT facts FROM jobs ORDER BY number"):
             job = Job(**json.loads(facts))
-            self._remember(job)
+            self._index(job)
             self._spent += job.cost
 
-    def _remember(self, job: Job) -> None:
+    def _index(self, job: Job) -> None:
         self._jobs[job.request_id] = job
         for name in job.files:
             self._by_file[name] = job
 
     def add(self, job: Job, payload: dict[str, Any]) -> None:
         """
-        Keep a new job; once this returns it is accepted.
+        Store a new job; once this returns, the job is accepted.
 
         :param job: the job
         :param payload: its parameters as sent
         """
         facts, body = json.dumps(dataclasses.asdict(job)), json.dumps(payload)
         self._database.execute("INSERT INTO jobs VALUES (?, ?, ?, ?)", (job.request_id, job.number, facts, body))
-        self._remember(job)
+        self._index(job)
 
     def save(self, job: Job) -> None:
         """
-        Keep what changed about a job.
+        Store the changes to a job.
 
         :param job: the job
         """
@@ -205,19 +206,19 @@ class JobStore:
             "UPDATE jobs SET facts = ? WHERE request_id = ?",
             (json.dumps(dataclasses.asdict(job)), job.request_id),
         )
-        self._remember(job)
+        self._index(job)
 
-    def bill(self, job: Job, cost: float, credits_before: float) -> None:
+    def bill(self, job: Job, cost: float, initial_credits: float) -> None:
         """
-        Take what a completed job costs from the balance.
+        Bill a completed job.
 
         :param job: the job
-        :param cost: what it costs, in USD
-        :param credits_before: the balance that the account began with
+        :param cost: its price in USD
+        :param initial_credits: the account's balance at the start in USD
         """
         self._spent += cost
         job.cost = cost
-        job.remaining_credits = round(credits_before - self._spent, 6)
+        job.remaining_credits = round(initial_credits - self._spent, 6)
 
     def request_body(self, request_id: str) -> dict[str, Any]:
         """
@@ -231,7 +232,7 @@ class JobStore:
 
     def get(self, request_id: str) -> Job | None:
         """
-        Return a job, however old.
+        Return a job of any age.
 
         :param request_id: the job's id
         """
@@ -246,11 +247,11 @@ class JobStore:
         return self._by_file.get(name)
 
     def all(self) -> list[Job]:
-        """Return every job in the order of acceptance."""
+        """Return all jobs in the order in which they were accepted."""
         return list(self._jobs.values())
 
     def spent(self) -> float:
-        """Return what all jobs together were billed."""
+        """Return the total billed for all jobs in USD."""
         return round(self._spent, 6)
 
     def __len__(self) -> int:
@@ -261,5 +262,5 @@ class JobStore:
         return Counter(job.image for job in self.all())
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the SQLite file."""
         self._database.close()

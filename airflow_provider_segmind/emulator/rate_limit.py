@@ -6,15 +6,15 @@ import math
 import time
 from datetime import UTC, datetime
 
-LIMITED_KINDS = ("submit", "sync", "status", "result", "credits")  # the gateway's; history and storage are other hosts
+LIMITED_KINDS = ("submit", "sync", "status", "result", "credits")  # history and storage are on other hosts
 
 
 class RateLimit:
     """
-    So many requests in a window, which begins with its first request.
+    A fixed number of requests per window; a window starts with its first request.
 
-    :param per_window: how many are let through, ``None`` for all
-    :param window: how long a window lasts, in seconds
+    :param per_window: the number of requests, ``None`` for no limit
+    :param window: the length of a window in seconds
     """
 
     def __init__(self, per_window: int | None, window: float) -> None:
@@ -23,8 +23,8 @@ class RateLimit:
         self._ends = 0.0
         self._used = 0
 
-    def refuses_until(self) -> float | None:
-        """Count a request; return when the window resets where it must be refused."""
+    def reset_if_exceeded(self) -> float | None:
+        """Count a request; if it exceeds the limit, return when the window resets (epoch seconds)."""
         if self._per_window is None:
             return None
         now = time.time()
@@ -38,7 +38,7 @@ class RateLimit:
 
 def iso_utc(at: float) -> str:
     """
-    Write a time as ISO 8601 with milliseconds, never earlier than it is.
+    Format a time as ISO 8601 in UTC, rounded up to milliseconds so that a client never waits too briefly.
 
     :param at: epoch seconds
     """

@@ -1,4 +1,4 @@
-"""What was asked of the emulator: counters for all requests, details of the newest."""
+"""The request log: counters for all requests, details of the most recent ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-REMEMBERED = 20_000
+MAX_ENTRIES = 20_000
 
 
 @dataclass(slots=True)
@@ -14,15 +14,15 @@ class RequestEntry:
     """
     One request.
 
-    :param kind: what it asked for, one of ``calls.KINDS``
-    :param method: the HTTP verb
+    :param kind: one of ``http_messages.REQUEST_KINDS``
+    :param method: the HTTP method
     :param path: the path, without the query
-    :param time: when it came, epoch seconds
-    :param has_key: a header ``x-api-key`` was there; which key is not kept
-    :param has_authorization: a header ``authorization`` was there
-    :param user_agent: who says to have asked
+    :param time: when it arrived, epoch seconds
+    :param has_key: it had the header ``x-api-key``; the key itself is not kept
+    :param has_authorization: it had the header ``authorization``
+    :param user_agent: its ``user-agent`` header
     :param faults: the names of the faults that struck it
-    :param status: the status of the answer, ``None`` while and where there is none
+    :param status: the HTTP status of the response, ``None`` if none was sent
     """
 
     kind: str
@@ -37,22 +37,22 @@ class RequestEntry:
 
 
 class RequestLog:
-    """Counts requests and remembers the newest; safe to read from any thread."""
+    """Counts requests and keeps the most recent; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.clear()
 
     def clear(self) -> None:
-        """Forget all requests."""
+        """Reset all counters and remove all entries."""
         with self._lock:
-            self._entries: deque[RequestEntry] = deque(maxlen=REMEMBERED)
+            self._entries: deque[RequestEntry] = deque(maxlen=MAX_ENTRIES)
             self._counts: Counter[str] = Counter()
             self._statuses: dict[str, Counter[int]] = {}
 
     def add(self, entry: RequestEntry) -> None:
         """
-        Count a request that has come.
+        Count a request on arrival.
 
         :param entry: the request
         """
@@ -62,7 +62,7 @@ class RequestLog:
 
     def answered(self, entry: RequestEntry, status: int) -> None:
         """
-        Note the answer to a request.
+        Record the response to a request.
 
         :param entry: the request
         :param status: its HTTP status
@@ -73,24 +73,24 @@ class RequestLog:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many requests of each kind came, answered or not."""
+        """The number of requests of each kind, answered or not."""
         with self._lock:
             return Counter(self._counts)
 
     @property
     def total(self) -> int:
-        """How many requests came."""
+        """The number of all requests."""
         return self.counts.total()
 
     @property
     def statuses(self) -> dict[str, Counter[int]]:
-        """How many requests of each kind were answered with each status."""
+        """The number of responses with each HTTP status, by kind of request."""
         with self._lock:
             return {kind: Counter(statuses) for kind, statuses in self._statuses.items()}
 
     @property
     def rejected(self) -> Counter[int]:
-        """How many requests were answered with each error status."""
+        """The number of responses with each status of 400 or above."""
         total: Counter[int] = Counter()
         for statuses in self.statuses.values():
             total.update({status: count for status, count in statuses.items() if status >= 400})
@@ -98,6 +98,6 @@ class RequestLog:
 
     @property
     def log(self) -> list[RequestEntry]:
-        """The newest requests, oldest first."""
+        """The most recent requests, oldest first."""
         with self._lock:
             return list(self._entries)

@@ -1,4 +1,4 @@
-"""The emulator as an object: its own port, its own thread, its own folder."""
+"""The class that runs the emulator on its own port, in a thread of this process."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from typing import Any, Self
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from airflow_provider_segmind.emulator.app import HISTORY, EmulatorApp
+from airflow_provider_segmind.emulator.app import HISTORY_PATH, EmulatorApp
 from airflow_provider_segmind.emulator.faults import Faults
 from airflow_provider_segmind.emulator.jobs import Job, JobStore
 from airflow_provider_segmind.emulator.request_log import RequestLog
 from airflow_provider_segmind.emulator.settings import Settings
 
 START_SECONDS = 30.0
-ANY_KEY = "SG_0123456789abcdef"  # what clients are told to send where any key will do
+ANY_KEY = "SG_0123456789abcdef"  # an example of a key, for emulators that accept any
 
 
 class _Connections:
-    """The open connections by the address of their client, so that one can be cut."""
+    """The open connections by client address, so that a single one can be closed."""
 
     def __init__(self) -> None:
         self._transports: dict[Any, asyncio.Transport] = {}
@@ -47,7 +47,7 @@ class _Connections:
         return Protocol
 
     def cut(self, client: Any, at_once: bool) -> None:
-        """Close a client's connection: at once, or once what was written has gone out."""
+        """Close a client's connection, immediately or after what was written has been sent."""
         if (transport := self._transports.get(client)) is not None:
             if at_once:
                 transport.abort()
@@ -61,10 +61,10 @@ class _Connections:
 
 class _Server(uvicorn.Server):
     """
-    A server that says when it is ready, and that starts and ends at once: tests do so hundreds of times.
+    A server that signals when it is ready and that starts and stops quickly, as tests start hundreds.
 
     :param config: uvicorn's settings
-    :param connections: its open connections
+    :param connections: the open connections
     """
 
     def __init__(self, config: uvicorn.Config, connections: _Connections) -> None:
@@ -78,15 +78,15 @@ class _Server(uvicorn.Server):
         try:
             self.run([listener])
         except SystemExit:
-            pass  # uvicorn's way to say that the start failed; it has logged why
+            pass  # uvicorn exits if the startup fails, after logging the reason
         finally:
-            self.ready.set()  # also when it failed: nobody should wait for what will not come
+            self.ready.set()  # also after a failure, so that start() does not wait in vain
 
     def stop(self) -> None:
-        """End the server, from another thread."""
+        """Stop the server from another thread."""
         self.should_exit = True
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # it has ended by itself
+            with contextlib.suppress(RuntimeError):  # the loop has ended already
                 self._loop.call_soon_threadsafe(self._stop.set)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -95,14 +95,14 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
     async def main_loop(self) -> None:
-        while not await self.on_tick(0):  # it keeps the header Date up to date
+        while not await self.on_tick(0):  # updates the Date header
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), 1.0)
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - uvicorn's name
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - uvicorn's signature
         for server in self.servers:
             server.close()
-        # A client that is left hanging on purpose, or waits for a long job, would hold the end up.
+        # Clients that a fault leaves hanging, or that wait for a long job, would delay the shutdown.
         self._connections.cut_all()
         for task in list(self.server_state.tasks):
             task.cancel()
@@ -135,18 +135,18 @@ class JobView:
 
     @property
     def posts_per_image(self) -> Counter[str]:
-        """How many POSTs were accepted for each image: its URL without the query, else ``sha256:...``."""
+        """The number of accepted POSTs by image: its URL without the query, or ``sha256:...`` of inline data."""
         return self._store.posts_per_image()
 
     @property
     def spent(self) -> float:
-        """What all jobs together were billed."""
+        """The total billed for all jobs in USD."""
         return self._store.spent()
 
 
 class SegmindEmulator:
     """
-    A Segmind on this machine, in a thread of this process.
+    An emulator of the Segmind API, in a thread of this process.
 
     .. code-block:: python
 
@@ -171,9 +171,14 @@ class SegmindEmulator:
         self._app: EmulatorApp | None = None
 
     def start(self) -> Self:
-        """Listen; returns when requests are answered."""
+        """
+        Start the emulator and return when it accepts requests.
+
+        :raises OSError: the port is in use, or the folder cannot be created
+        :raises RuntimeError: it is running already, or the server did not start
+        """
         if self._thread is not None:
-            raise RuntimeError("the emulator is running already")
+            raise RuntimeError("The emulator is already running.")
         self._socket = _listen(self.settings.host, self.settings.port)
         host, port = self._socket.getsockname()[:2]
         self._url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -187,7 +192,7 @@ class SegmindEmulator:
             log_config=None,
             log_level="error",
             access_log=False,
-            proxy_headers=False,  # else a client's header could hide which connection is to be cut
+            proxy_headers=False,  # headers must not change the address by which connections are found
         )
         self._server = _Server(config, self._connections)
         self._thread = threading.Thread(
@@ -196,7 +201,7 @@ class SegmindEmulator:
         self._thread.start()
         if not self._server.ready.wait(START_SECONDS) or not self._server.started:
             self.stop()
-            raise RuntimeError("the emulator did not start; its log says why")
+            raise RuntimeError("The emulator did not start; see its log.")
         return self
 
     def _folder(self) -> Path:
@@ -208,7 +213,7 @@ class SegmindEmulator:
         return folder
 
     def stop(self) -> None:
-        """Cut all connections, stop listening and remove what is temporary."""
+        """Close all connections, stop listening and remove the temporary folder."""
         if self._server is not None and self._thread is not None:
             self._server.stop()
             self._thread.join()
@@ -226,9 +231,9 @@ class SegmindEmulator:
 
     @property
     def url(self) -> str:
-        """The address of the service, without a trailing slash."""
+        """The base URL of the emulated API, without a trailing slash."""
         if self._url is None:
-            raise RuntimeError("the emulator has not been started")
+            raise RuntimeError("The emulator has not been started.")
         return self._url
 
     @property
@@ -243,28 +248,28 @@ class SegmindEmulator:
 
     @property
     def history_url(self) -> str:
-        """The address of the request history."""
-        return f"{self.url}{HISTORY}"
+        """The URL of the request history."""
+        return f"{self.url}{HISTORY_PATH}"
 
     @property
     def storage_url(self) -> str:
-        """The address of the storage upload."""
+        """The URL of the storage upload."""
         return f"{self.url}/upload-asset"
 
     @property
     def jobs(self) -> JobView:
-        """The accepted POSTs; still there after :meth:`stop`."""
+        """The accepted POSTs; available after :meth:`stop`, too."""
         if self._app is None or self._app.store is None:
-            raise RuntimeError("the emulator has not been started")
+            raise RuntimeError("The emulator has not been started.")
         return JobView(self._app.store)
 
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio switches Nagle's algorithm off only where the protocol is named; with it each answer takes 40 ms.
+    # asyncio disables Nagle's algorithm only if the protocol is given; with it, each response takes 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart finds its port free
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart can reuse the port
         listener.bind((host, port))
     except OSError:
         listener.close()

@@ -1,55 +1,50 @@
-"""What can be set about the emulated service."""
+"""The emulator's options, the same on the command line and in Python."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+
+def _option(default: Any, description: str) -> Any:
+    return field(default=default, metadata={"description": description})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """
-    The emulator's options, the same on the command line and in Python.
+    The emulator's options; their descriptions are also the command line's help.
 
-    :param host: the address to listen on
-    :param port: the port to listen on; 0 picks a free one
-    :param key: the only API key that is accepted; without it any key will do
-    :param job_seconds: the median time from a submit to its result
-    :param job_sigma: how far job times spread (sigma of a lognormal distribution); 0 makes them all equal
-    :param requests_per_minute: the account's rate limit; without it there is none
-    :param rate_window: the seconds that one "minute" of the rate limit lasts
-    :param record_seconds: how long a finished request is known before its id is a 404
-    :param file_seconds: how long a result file is served
-    :param history_delay: how late a request appears in the request history
-    :param credits: the balance of the account at the start, in USD
-    :param max_image_mb: a larger input image makes its job fail
-    :param seed: makes the job times repeatable
-    :param data_dir: where jobs and files are kept; a restart on the same folder goes on where the last one stopped.
-        Without it a temporary folder that is removed on exit
+    :raises ValueError: an option is out of range
     """
 
-    host: str = "127.0.0.1"
-    port: int = 0
-    key: str | None = None
-    job_seconds: float = 11.97
-    job_sigma: float = 0.15
-    requests_per_minute: int | None = None
-    rate_window: float = 60.0
-    record_seconds: float = 3600.0
-    file_seconds: float = 7 * 86400.0
-    history_delay: float = 0.0
-    credits: float = 100.0
-    max_image_mb: float = 30.0
-    seed: int | None = None
-    data_dir: Path | str | None = None
+    host: str = _option("127.0.0.1", "address to listen on")
+    port: int = _option(0, "port to listen on; 0 picks a free one")
+    key: str | None = _option(None, "the only API key that is accepted (default: any)")
+    job_seconds: float = _option(11.97, "median time from a submit to its result")
+    job_sigma: float = _option(0.15, "spread of the job times (sigma of a lognormal distribution); 0 makes them equal")
+    requests_per_minute: int | None = _option(None, "rate limit (default: none)")
+    rate_window: float = _option(60.0, "length of a rate limit window in seconds")
+    record_seconds: float = _option(3600.0, "how long the record of a finished request is kept")
+    file_seconds: float = _option(7 * 86400.0, "how long a result file is served")
+    history_delay: float = _option(0.0, "seconds until a request appears in the request history")
+    credits: float = _option(100.0, "balance of the account at the start in USD")
+    max_image_mb: float = _option(30.0, "jobs with a larger input image fail")
+    seed: int | None = _option(None, "makes the job times repeatable (default: they are not)")
+    data_dir: Path | str | None = field(
+        default=None,
+        metadata={"description": "folder that keeps jobs and files across restarts (default: a temporary one)"},
+    )
 
     def __post_init__(self) -> None:
         for name in ("job_seconds", "job_sigma", "record_seconds", "file_seconds", "history_delay", "credits"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, it is {getattr(self, name)!r}")
+                raise ValueError(f"Invalid {name} {getattr(self, name)!r}. Use 0 or more.")
+        for name in ("rate_window", "max_image_mb"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"Invalid {name} {getattr(self, name)!r}. Use a number above 0.")
         if self.requests_per_minute is not None and self.requests_per_minute < 1:
-            raise ValueError(f"requests_per_minute must be at least 1, it is {self.requests_per_minute!r}")
-        if self.rate_window <= 0 or self.max_image_mb <= 0:
-            raise ValueError("rate_window and max_image_mb must be greater than 0")
+            raise ValueError(f"Invalid requests_per_minute {self.requests_per_minute!r}. Use 1 or more.")
         if self.key == "":
-            raise ValueError("key must not be empty; leave it out to accept any key")
+            raise ValueError("Invalid key ''. Leave it out to accept any key.")

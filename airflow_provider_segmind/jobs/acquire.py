@@ -1,9 +1,10 @@
 """
-Never pay twice: from a note of what was done before to a job that is paid for once.
+From a checkpoint to a job that is paid for once, and from the end of its wait to its result.
 
-The note says *submitting* before a POST and has the request id after it. Windows that stay open: a crash after the
-POST was accepted and before its id is noted leaves *submitting*, which the request history resolves; a crash between
-the note and the POST leaves the same, and costs a look into the history.
+Segmind has no idempotency key, so a POST may be repeated only after proof that the one before queued nothing. Two
+windows stay open for a crash. A process that dies after the POST was accepted and before its request id is written
+leaves *submitting*: the request history finds the job. A process that dies between the write of *submitting* and the
+POST leaves the same, and costs a search of the history that finds nothing.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from airflow_provider_segmind.api.download import file_is_gone
-from airflow_provider_segmind.api.errors import job_failure, then
+from airflow_provider_segmind.api.download import file_is_gone, public_outputs
+from airflow_provider_segmind.api.errors import job_failure
 from airflow_provider_segmind.api.gateway import MAX_SUBMIT_WAIT, backoff, check_rate_limit, submit
-from airflow_provider_segmind.api.history import LISTED_WITHIN, find_request, fingerprint, get_record
+from airflow_provider_segmind.api.history import LISTED_WITHIN, find_request, get_record, payload_fingerprint
 from airflow_provider_segmind.api.models import (
     JobOutcome,
     JobState,
@@ -25,21 +26,14 @@ from airflow_provider_segmind.api.models import (
     OutcomeStatus,
     SegmindJob,
     SegmindOutput,
-    SegmindRecord,
     SegmindResult,
-    check_model,
     check_payload,
 )
 from airflow_provider_segmind.api.operation import ApiContext, Operation, pause
-from airflow_provider_segmind.api.polling import (
-    NOT_FOUND_GRACE,
-    completed_outcome,
-    get_result,
-    get_status,
-    raise_for_outcome,
-)
+from airflow_provider_segmind.api.polling import NOT_FOUND_GRACE, get_result, get_status, raise_for_outcome
 from airflow_provider_segmind.exceptions import (
     SegmindError,
+    SegmindInputError,
     SegmindJobExpiredError,
     SegmindJobFailedError,
     SegmindServiceError,
@@ -47,236 +41,327 @@ from airflow_provider_segmind.exceptions import (
 )
 from airflow_provider_segmind.jobs.checkpoint import Checkpoint, CheckpointStore
 
-MAX_POSTS = 3
-"""POSTs of unknown outcome in one go, each resolved before the next, before the task fails instead."""
+MAX_SUBMITS = 3
+"""Submits of unknown outcome in one try, each reconciled before the next, before the task fails instead."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Acquired:
-    """A job to go on with. ``outcome`` is set where it has ended already: then there is nothing to wait for."""
+class Submission:
+    """
+    A job that a task asks for.
+
+    :param model: the model's slug
+    :param input_digest: of the inputs as the DAG gives them
+    :param build_payload: returns what is posted; called only where a POST follows, before the checkpoint is written
+    :param image_identity: of the image as it is now, ``None`` where it is not known
+    :param image_size: width and height of the image in pixels, each ``None`` where it was not read
+    :param on_unknown_submit: what to do about a submit whose outcome is unknown
+    :param deadline: epoch seconds after which nothing is submitted
+    """
+
+    model: str
+    input_digest: str
+    build_payload: Callable[[], Mapping[str, object]]
+    image_identity: str | None = None
+    image_size: tuple[int | None, int | None] = (None, None)
+    on_unknown_submit: OnUnknownSubmit = "reconcile"
+    deadline: float = math.inf
+
+    def matches(self, checkpoint: Checkpoint | None) -> bool:
+        """Whether a checkpoint is about this very job; logs what has changed where it is not."""
+        if checkpoint is None:
+            return False
+        same_inputs = checkpoint.model == self.model and checkpoint.input_digest == self.input_digest
+        identities = (checkpoint.image_identity, self.image_identity)
+        if same_inputs and (None in identities or identities[0] == identities[1]):
+            return True
+        log.warning(
+            "%s since %s was submitted. A new job is submitted, and the earlier one is left alone.",
+            "The image has been replaced" if same_inputs else "The task's inputs have changed",
+            f"request {checkpoint.request_id}" if checkpoint.request_id else "an unanswered request",
+        )
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class AcquiredJob:
+    """A job to go on with, and its checkpoint. ``outcome`` is set where the job has ended already."""
 
     job: SegmindJob
+    checkpoint: Checkpoint
     outcome: JobOutcome | None = None
 
 
 def acquire_job(
-    api: ApiContext,
-    note: CheckpointStore,
-    model: str,
-    digest: str,
-    payload: Callable[[], Mapping[str, object]],
-    *,
-    on_unknown_submit: OnUnknownSubmit = "reconcile",
-    deadline: float = math.inf,
-) -> Operation[Acquired]:
+    api: ApiContext, checkpoints: CheckpointStore, submission: Submission, checkpoint: Checkpoint | None
+) -> Operation[AcquiredJob]:
     """
-    Return the job for these inputs: the noted one while it is any good, else a new one.
+    Return the job of the checkpoint while it has something to give, else a new one.
 
-    :param digest: from :func:`~airflow_provider_segmind.jobs.checkpoint.digest_of`
-    :param payload: makes the payload; only called where a POST is needed, and before the note is written
-    :param deadline: epoch seconds after which nothing is submitted any more
+    :param checkpoint: what ``checkpoints`` holds, ``None`` where that is about another job
     :raises SegmindRateLimitError: nothing was sent; come back after ``reset_at``
-    :raises SegmindSubmitUnknownError: a job may be queued and billed; the note stays
-    :raises SegmindJobExpiredError: gone from the gateway and still pending in the history; the note stays
+    :raises SegmindSubmitUnknownError: a job may be queued and billed; the checkpoint stays
+    :raises SegmindJobExpiredError: the gateway has forgotten the job and it is still pending in the history; the
+        checkpoint stays
+    :raises SegmindInputError: the job is unknown and the connection's account has changed; the checkpoint stays
     """
-    check_model(model)
-    entry = note.read()
-    if entry is not None and (entry.digest != digest or entry.model != model):
-        log.warning(
-            "The inputs have changed since %s was submitted: a new job. The earlier one is left to itself.",
-            f"request {entry.request_id}" if entry.request_id else "an unanswered request",
-        )
-        entry = None
-    if entry is not None and entry.request_id is not None:
-        found = yield from _revive(api, entry, entry.request_id)
+    if checkpoint is not None:
+        if checkpoint.request_id is not None:
+            found = yield from _resume_submitted(api, checkpoint, checkpoint.request_id)
+        else:
+            log.warning(
+                "An earlier try ended while it submitted; on_unknown_submit=%r.", submission.on_unknown_submit
+            )
+            found = yield from _reconcile(api, checkpoints, checkpoint, submission.on_unknown_submit)
         if found is not None:
             return found
-        note.forget()
-        entry = None
-    elif entry is not None:
-        log.warning("An earlier try was cut off while submitting; on_unknown_submit=%r.", on_unknown_submit)
-        found = yield from _resolve(api, note, entry, on_unknown_submit, None)
-        if found is not None:
-            return found
-    # Of a submit that its user gave up as unknown: the note goes back to it where the next one surely queues nothing.
-    given_up = entry if entry is not None and on_unknown_submit == "resubmit" else None
-    _check_deadline(api, deadline)
-    check_rate_limit(api, MAX_SUBMIT_WAIT)  # before a payload is made in vain: it may be read, encoded and uploaded
-    body = check_payload(payload())
-    wanted = fingerprint(body)
+        if checkpoint.request_id is not None:
+            checkpoints.forget()
+            checkpoint = None
+    return (yield from _submit_new(api, checkpoints, submission, checkpoint))
 
-    def about_to_post() -> None:
-        """Note each POST with its own moment: rows that land late are waited for from the last one on."""
-        nonlocal entry
-        _check_deadline(api, deadline)
-        entry = Checkpoint(model, digest, api.clock(), wanted=wanted)
-        note.write(entry)
 
-    for attempt in range(1, MAX_POSTS + 1):
+def _submit_new(
+    api: ApiContext, checkpoints: CheckpointStore, submission: Submission, unresolved: Checkpoint | None
+) -> Operation[AcquiredJob]:
+    """
+    Submit a job, writing *submitting* before each POST and the request id after it.
+
+    :param unresolved: an earlier submit of unknown outcome. With ``on_unknown_submit="resubmit"`` it is put back where
+        the new submit queues nothing: its job may still be billed
+    """
+    _check_deadline(api, submission)
+    check_rate_limit(api, MAX_SUBMIT_WAIT)  # before the payload, which may be read, encoded and uploaded for it
+    payload = check_payload(submission.build_payload())
+    keep_unresolved = submission.on_unknown_submit == "resubmit"
+    intent = Checkpoint(
+        submission.model,
+        submission.input_digest,
+        api.clock(),
+        api.account,
+        payload_fingerprint(payload),
+        None,
+        submission.image_identity,
+        *submission.image_size,
+    )
+    posted_at = [intent.submitted_at]
+
+    def write_intent() -> None:
+        """Give each POST its own time: the search of the history waits for rows that land after the last one."""
+        _check_deadline(api, submission)
+        posted_at[0] = api.clock()
+        checkpoints.write(replace(intent, submitted_at=posted_at[0]))
+
+    for attempt in range(1, MAX_SUBMITS + 1):
         try:
-            job = yield from submit(api, model, body, before=about_to_post)
+            job = yield from submit(api, submission.model, payload, before=write_intent)
         except SegmindSubmitUnknownError as unknown:
-            log.warning("%s on_unknown_submit=%r.", unknown, on_unknown_submit)
-            if attempt == MAX_POSTS or entry is None:
+            log.warning("%s on_unknown_submit=%r.", unknown, submission.on_unknown_submit)
+            if attempt == MAX_SUBMITS:
                 raise
-            found = yield from _resolve(api, note, entry, on_unknown_submit, unknown)
+            unresolved = replace(intent, submitted_at=posted_at[0])
+            found = yield from _reconcile(api, checkpoints, unresolved, submission.on_unknown_submit, unknown)
             if found is not None:
                 return found
-            given_up = entry if on_unknown_submit == "resubmit" else None
             yield from pause(backoff(api, attempt))
         except SegmindError as error:
-            if then(error).unpaid:
-                note.write(given_up) if given_up is not None else note.forget()
+            if error.policy.not_queued and unresolved is not None and keep_unresolved:
+                checkpoints.write(unresolved)
+            elif error.policy.not_queued:
+                checkpoints.forget()
             raise
         else:
-            # A crash here leaves *submitting*, though the job runs: the history resolves it.
-            _keep(note, Checkpoint(model, digest, job.submitted_at, job.request_id, wanted))
-            log.info("Segmind has accepted request %s for %s.", job.request_id, model)
-            return Acquired(job)
+            # A crash here leaves *submitting* although the job runs. The history finds it.
+            submitted = replace(intent, submitted_at=job.submitted_at, request_id=job.request_id)
+            _write_submitted(checkpoints, submitted)
+            log.info("Segmind accepted request %s for %s.", job.request_id, submission.model)
+            return AcquiredJob(job, submitted)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _check_deadline(api: ApiContext, deadline: float) -> None:
-    if api.clock() >= deadline:
+def _check_deadline(api: ApiContext, submission: Submission) -> None:
+    if api.clock() >= submission.deadline:
         raise SegmindServiceError(
-            "Nothing was submitted within `timeout`, and nothing is any more: raise `timeout`, or run fewer of these "
-            "tasks at a time (a pool)."
+            "Nothing was submitted within `timeout`. Raise `timeout`, or run fewer of these tasks at a time (a pool)."
         )
 
 
-def _keep(note: CheckpointStore, entry: Checkpoint) -> None:
-    """Note an id. The job is paid for: if the note fails it goes on, and a later try resolves *submitting*."""
+def _write_submitted(checkpoints: CheckpointStore, submitted: Checkpoint) -> None:
+    """Write a request id. The job is paid for: where the write fails it goes on, and a later try reconciles it."""
     try:
-        note.write(entry)
+        checkpoints.write(submitted)
     except Exception:
-        log.exception("Request %s could not be noted; going on with it.", entry.request_id)
+        log.exception("The checkpoint of request %s could not be written. The task goes on.", submitted.request_id)
 
 
-def _resolve(
+def _reconcile(
     api: ApiContext,
-    note: CheckpointStore,
-    entry: Checkpoint,
+    checkpoints: CheckpointStore,
+    checkpoint: Checkpoint,
     on_unknown_submit: OnUnknownSubmit,
-    unknown: SegmindSubmitUnknownError | None,
-) -> Operation[Acquired | None]:
-    """Find the job of an unanswered submit; ``None``: submit (again)."""
+    unknown: SegmindSubmitUnknownError | None = None,
+) -> Operation[AcquiredJob | None]:
+    """
+    Find the job of a submit whose outcome is unknown; ``None`` means that it may be submitted again.
+
+    :param unknown: how the submit failed in this process, ``None`` where an earlier process died
+    """
     if on_unknown_submit == "resubmit":
         return None
     if on_unknown_submit == "fail":
         raise SegmindSubmitUnknownError(
-            f"A submit to {entry.model} has an unknown outcome: its job may run and be billed. Look into Segmind's "
-            "request history; then clear the task with on_unknown_submit='reconcile' (adopt it) or 'resubmit'."
+            f"A submit to {checkpoint.model} has an unknown outcome: its job may run and be billed. Look for it in "
+            "Segmind's request history. Then clear the task with on_unknown_submit='reconcile' to adopt it, or with "
+            "'resubmit' to pay again."
         ) from unknown
-    until = api.clock() if unknown is not None else None
-    record = yield from find_request(api, entry.model, entry.wanted, since=entry.at, until=until)
+    record = yield from find_request(
+        api,
+        checkpoint.model,
+        checkpoint.payload_fingerprint,
+        since=checkpoint.submitted_at,
+        until=api.clock() if unknown is not None else None,
+    )
     if record is None:
-        log.info("The request history has no such request: nothing was queued.")
+        _refuse_other_account(api, checkpoint, "an unanswered request")
+        log.info("The request history does not list the request: nothing was queued.")
         return None
-    log.warning("Found it in the request history: request %s is adopted, nothing is paid again.", record.request_id)
-    made_at = min(record.created_at or entry.at, api.clock())  # a row without a zone can seem to be of the future
-    adopted = Checkpoint(entry.model, entry.digest, made_at, record.request_id, entry.wanted)
-    _keep(note, adopted)
-    found = yield from _revive(api, adopted, record.request_id)
+    log.warning("The request history lists it as request %s: adopted, nothing is paid again.", record.request_id)
+    # A row without a time zone can seem to be of the future.
+    made_at = min(record.created_at or checkpoint.submitted_at, api.clock())
+    adopted = replace(checkpoint, submitted_at=made_at, request_id=record.request_id, account=api.account)
+    _write_submitted(checkpoints, adopted)
+    found = yield from _resume_submitted(api, adopted, record.request_id)
     if found is None:
-        note.forget()
+        checkpoints.forget()
     return found
 
 
-def _revive(api: ApiContext, entry: Checkpoint, request_id: str) -> Operation[Acquired | None]:
-    """Ask what became of a noted job; ``None``: it is no good any more (and cost nothing, or is lost)."""
-    job = SegmindJob(request_id, entry.model, entry.at)
+def _resume_submitted(api: ApiContext, checkpoint: Checkpoint, request_id: str) -> Operation[AcquiredJob | None]:
+    """Ask what became of a submitted job; ``None`` means that it has nothing to give (it failed, or is lost)."""
+    job = SegmindJob(request_id, checkpoint.model, checkpoint.submitted_at)
     try:
         status = yield from get_status(api, request_id)
         if status.state is JobState.COMPLETED:
-            log.info("Request %s of an earlier try has completed: fetching its result.", request_id)
+            log.info("Request %s of an earlier try has completed. Its result is fetched.", request_id)
             result = yield from get_result(api, request_id)
             if result.status is JobState.COMPLETED:
-                return Acquired(job, completed_outcome(api, result))
+                return AcquiredJob(job, checkpoint, completed_outcome(api, result))
         elif status.state is JobState.FAILED:
             raise job_failure(api, request_id, status.error)
     except SegmindJobFailedError as failed:
-        log.info("%s: a new job.", failed)
+        log.info("%s A new job is submitted.", failed)
         return None
     except SegmindJobExpiredError:
-        if api.clock() - entry.at >= NOT_FOUND_GRACE:
-            outcome = yield from recover_expired(api, request_id, submitted_at=entry.at)
-            return None if outcome is None else Acquired(job, outcome)
-    log.info("Request %s of an earlier try goes on: waiting for it.", request_id)
-    return Acquired(job)
+        if api.clock() - checkpoint.submitted_at >= NOT_FOUND_GRACE:
+            outcome = yield from recover_expired(api, request_id, checkpoint)
+            return None if outcome is None else AcquiredJob(job, checkpoint, outcome)
+    log.info("Request %s of an earlier try is still running. The task waits for it.", request_id)
+    return AcquiredJob(job, checkpoint)
 
 
-def collect(api: ApiContext, note: CheckpointStore, outcome: JobOutcome) -> Operation[JobOutcome]:
+def _refuse_other_account(api: ApiContext, checkpoint: Checkpoint, what: str) -> None:
+    """Refuse to call a job lost that nobody knows here: it may be known to the account that paid for it."""
+    if checkpoint.account != api.account:
+        raise SegmindInputError(
+            f"{what[0].upper()}{what[1:]} was submitted with another API key or base URL than the connection has now, "
+            "and the present account does not know it. Point the connection back to the account that paid and clear "
+            "the task. To pay for a new job instead, start a new DAG run or delete the task's state 'segmind_job'.",
+            request_id=checkpoint.request_id,
+        )
+
+
+def completed_outcome(api: ApiContext, result: SegmindResult) -> JobOutcome:
+    """Return the outcome of a job whose result is at hand."""
+    return JobOutcome(
+        result.request_id,
+        OutcomeStatus.COMPLETED,
+        metrics=result.metrics,
+        output_urls=public_outputs(api, result),
+        result=result,
+    )
+
+
+def collect(
+    api: ApiContext, checkpoints: CheckpointStore, outcome: JobOutcome, checkpoint: Checkpoint | None
+) -> Operation[JobOutcome]:
     """
-    Return a wait's outcome with its result: as the wait has brought it, by its address, or asked for.
+    Return the outcome of a wait with its result: as the wait has brought it, by its address, or asked for again.
 
-    What is no good any more, a job that FAILED or one that is lost, is forgotten: the next try is a new job.
+    The checkpoint of a job that FAILED or is lost is forgotten, so that the next try submits a new one.
 
+    :param checkpoint: of this job, ``None`` where it is not known
     :raises SegmindError: what became of the job
     """
     request_id = outcome.request_id
-    ask = outcome.status is OutcomeStatus.ERROR or (
-        outcome.status is OutcomeStatus.COMPLETED and outcome.result is None and outcome.output_url is None
-    )
+    has_result = outcome.result is not None or bool(outcome.output_urls)
     try:
-        if ask:  # inline, signed, or a trigger that met an error, which it can only say in words
-            result = yield from get_result(api, request_id)
-            if result.status is not JobState.COMPLETED:
-                raise SegmindServiceError(
-                    f"The wait for request {request_id} broke off ({api.redact(outcome.error)}); the job still "
-                    "runs, and a retry goes on with it.",
-                    request_id=request_id,
-                )
-            return completed_outcome(api, result)
+        if outcome.status is OutcomeStatus.ERROR or (outcome.status is OutcomeStatus.COMPLETED and not has_result):
+            # The result is inline or signed, or the trigger met an error that it can only put into words.
+            return (yield from _ask_for_result(api, outcome))
         raise_for_outcome(api, outcome)
     except SegmindJobFailedError:
-        note.forget()
+        checkpoints.forget()
         raise
     except SegmindJobExpiredError:
-        entry = note.read()
-        recovered = yield from recover_expired(api, request_id, submitted_at=entry.at if entry else None)
+        recovered = yield from recover_expired(api, request_id, checkpoint)
         if recovered is None:
-            note.forget()
+            checkpoints.forget()
             raise
         return replace(recovered, metrics=outcome.metrics) if outcome.metrics != Metrics() else recovered
     if outcome.result is not None:
         return outcome
-    outputs = (SegmindOutput(url=outcome.output_url),)
+    outputs = tuple(SegmindOutput(url=url) for url in outcome.output_urls)
     return replace(outcome, result=SegmindResult(request_id, JobState.COMPLETED, outputs, outcome.metrics))
 
 
+def _ask_for_result(api: ApiContext, outcome: JobOutcome) -> Operation[JobOutcome]:
+    result = yield from get_result(api, outcome.request_id)
+    if result.status is JobState.COMPLETED:
+        return completed_outcome(api, result)
+    raise SegmindServiceError(
+        f"The wait for request {outcome.request_id} ended early ({api.redact(outcome.error)}). The job is still "
+        "running, and a retry goes on with it.",
+        request_id=outcome.request_id,
+    )
+
+
 def recover_expired(
-    api: ApiContext, request_id: str, *, submitted_at: float | None = None
+    api: ApiContext, request_id: str, checkpoint: Checkpoint | None
 ) -> Operation[JobOutcome | None]:
     """
-    Look a job that the gateway has forgotten up in the history, where its file's address is kept for seven days.
+    Look up a job that the gateway has forgotten in the request history, which keeps its file's address for seven days.
 
-    :param submitted_at: epoch seconds; a record may still land for a job as young as ``SETTLED``
-    :return: COMPLETED, or ``None`` where there is nothing left to fetch (a failed job, no record, a file that is gone)
-    :raises SegmindJobExpiredError: the history says that it is still pending, or may not list it yet; the next retry
-        looks again
+    :param checkpoint: of this job. Where it is not known, neither is the time of the submit, and a job without a
+        record is not called lost
+    :return: COMPLETED, or ``None`` where there is nothing to fetch (a failed job, no record, a file that is gone)
+    :raises SegmindJobExpiredError: the history says that the job is pending, or may list it late; the next retry looks
+        again
+    :raises SegmindInputError: nobody knows the job and the connection's account has changed
     """
-    record: SegmindRecord | None = yield from get_record(api, request_id)
-    if record is None and submitted_at is not None and api.clock() < submitted_at + LISTED_WITHIN:
-        raise SegmindJobExpiredError(
-            f"Segmind does not know request {request_id}, and its history may list it late: a retry looks again.",
-            request_id=request_id,
-        )
+    record = yield from get_record(api, request_id)
     if record is None:
+        if checkpoint is not None:
+            _refuse_other_account(api, checkpoint, f"request {request_id}")
+        if checkpoint is None or api.clock() < checkpoint.submitted_at + LISTED_WITHIN:
+            raise SegmindJobExpiredError(
+                f"Segmind does not know request {request_id}, and its history may list it late. A retry looks again.",
+                request_id=request_id,
+            )
         log.error("Request %s is lost: neither the gateway nor the request history knows it.", request_id)
         return None
     if record.state is JobState.FAILED:
-        log.info("Request %s has failed and was not billed.", request_id)
+        log.info("Request %s failed and was not billed.", request_id)
         return None
     if record.state is None:
         raise SegmindJobExpiredError(
-            f"Segmind has forgotten request {request_id}, and its history still says pending: a retry looks again.",
+            f"Segmind has forgotten request {request_id}, and its history still says pending. A retry looks again.",
             request_id=request_id,
         )
-    made_at = record.created_at or submitted_at
+    made_at = record.created_at or (checkpoint.submitted_at if checkpoint else None)
     if record.output_url is None or (yield from file_is_gone(api, record.output_url, made_at)):
         log.error("The result of request %s is lost: its file is gone (Segmind keeps files for 7 days).", request_id)
         return None
-    log.info("Request %s has expired; its file is fetched by the address that the history kept.", request_id)
+    log.info("The record of request %s has expired. Its file is fetched by the address in the history.", request_id)
     return completed_outcome(api, record.as_result())

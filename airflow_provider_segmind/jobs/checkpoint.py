@@ -1,22 +1,51 @@
-"""What a task notes of its job: enough to find it again, nothing that is secret."""
+"""
+What passes from one process to the next: the checkpoint of a paid job, and the event that resumes its task.
+
+A task's checkpoint has four states::
+
+    (none) -> submitting -> submitted -> delivered
+       ^          |             |
+       +----------+-------------+   proof that nothing was queued, or that the job FAILED or is lost
+
+``submitting`` is written before each POST and ``submitted``, with the request id, after it. A process that dies in
+between leaves ``submitting``, and the request history then tells whether the POST was accepted. ``delivered`` is
+written once the result is stored. It stops a retry from paying again when the worker dies before Airflow has recorded
+the success, but it does not stop a user's Clear, which means a new image.
+
+A checkpoint that exists and cannot be read is an error, never "none": the job that it describes may be paid for.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Literal, Protocol
 
-from airflow_provider_segmind.api.models import is_request_id, parse_number
+from airflow_provider_segmind.api.models import JobOutcome, Metrics, OutcomeStatus, is_request_id, parse_number
+from airflow_provider_segmind.api.redaction import redact
+from airflow_provider_segmind.exceptions import SegmindCheckpointError, SegmindError
 
-if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+VERSION = 1
+"""The version of both formats below. A reader refuses a newer one."""
+
+KEY = "segmind_job"
+"""The key in Airflow's task state store."""
+
+KEPT_FOR = timedelta(days=14)
+"""Overrides ``[state_store] default_retention_days``, which may be shorter than the 7 days a result file is kept."""
+
+DELIVERED_KEPT_FOR = timedelta(days=1)
+"""Longer than the 24 hours that Airflow lets a retry wait by default (``[core] max_task_retry_delay``)."""
+
+SUBMIT_AGAIN: Literal["SUBMIT"] = "SUBMIT"
+"""The status of the event that resumes a rate-limited submit. No job exists yet."""
 
 
 def input_digest(model: str, inputs: Mapping[str, object]) -> str:
-    """Return the digest of a job's inputs as the DAG gives them."""
+    """Return the SHA-256 of a job's model and inputs."""
     plain = json.dumps([model, inputs], sort_keys=True, default=str)
     return hashlib.sha256(plain.encode()).hexdigest()
 
@@ -24,122 +53,251 @@ def input_digest(model: str, inputs: Mapping[str, object]) -> str:
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """
-    What the note says. Plain JSON, without image data or signatures.
+    One paid job, as plain JSON without image data, keys or signatures.
 
-    :param digest: of the inputs as the DAG gives them
-    :param at: epoch seconds of the submit
+    :param model: the model's slug
+    :param input_digest: of the inputs as the DAG gives them
+    :param submitted_at: epoch seconds of the POST
+    :param account: the fingerprint of the account that pays
+    :param payload_fingerprint: what finds the request in the history
     :param request_id: ``None`` while *submitting*
-    :param wanted: the fingerprint of the payload, to find it in the history
+    :param image_identity: tells the image from one that replaces it at the same address; ``None``: not known
+    :param image_width: pixels of the source, ``None``: not read
+    :param image_height: pixels of the source, ``None``: not read
     """
 
     model: str
-    digest: str
-    at: float
+    input_digest: str
+    submitted_at: float
+    account: str = ""
+    payload_fingerprint: Mapping[str, str] = field(default_factory=dict)
     request_id: str | None = None
-    wanted: Mapping[str, str] = field(default_factory=dict)
+    image_identity: str | None = None
+    image_width: int | None = None
+    image_height: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return what is stored."""
-        return {"state": "submitted" if self.request_id else "submitting", **asdict(self)}
+        return {"version": VERSION, "state": "submitted" if self.request_id else "submitting", **asdict(self)}
 
     @classmethod
-    def read(cls, value: object) -> Checkpoint | None:
-        """Read what was stored, by this or another version; ``None`` where it cannot be understood."""
+    def parse(cls, value: object) -> Checkpoint:
+        """
+        Read what :meth:`as_json` returned.
+
+        :raises SegmindCheckpointError: it is damaged, or of a newer version
+        """
         if not isinstance(value, Mapping):
-            return None
-        model, digest, request_id = value.get("model"), value.get("digest"), value.get("request_id")
-        at, wanted = parse_number(value.get("at")), value.get("wanted")
-        if not isinstance(model, str) or not isinstance(digest, str) or at is None or not 0 <= at < 1e11:
-            return None
+            raise _unreadable(f"it is a {type(value).__name__}, not an object")
+        if value.get("version") != VERSION:
+            raise _unreadable(f"its version is {value.get('version')!r}, and this provider reads version {VERSION}")
+        submitted_at, request_id = parse_number(value.get("submitted_at")), value.get("request_id")
+        texts = [value.get(name) for name in ("model", "input_digest", "account")]
+        fingerprint = value.get("payload_fingerprint")
+        if (
+            not all(isinstance(text, str) for text in texts)
+            or submitted_at is None
+            or not 0 < submitted_at < 1e11
+            or not isinstance(fingerprint, Mapping)
+            or not (request_id is None or is_request_id(request_id))
+            or (request_id is None) != (value.get("state") == "submitting")
+        ):
+            raise _unreadable("a field is missing or has the wrong type")
+        identity = value.get("image_identity")
+        width, height = value.get("image_width"), value.get("image_height")
         return cls(
-            model,
-            digest,
-            at,
-            request_id if isinstance(request_id, str) and is_request_id(request_id) else None,
-            dict(wanted) if isinstance(wanted, Mapping) else {},
+            *map(str, texts[:2]),
+            submitted_at,
+            str(texts[2]),
+            dict(fingerprint),
+            request_id,
+            identity if isinstance(identity, str) else None,
+            width if isinstance(width, int) else None,
+            height if isinstance(height, int) else None,
         )
 
 
+def _unreadable(why: str) -> SegmindCheckpointError:
+    return SegmindCheckpointError(
+        f"The checkpoint of this task (its state {KEY!r}) cannot be read: {why}. It may describe a job that is paid "
+        "for, so nothing was submitted. Look the job up in Segmind's request history, then delete the task's state "
+        f"{KEY!r} or start a new DAG run to submit a new job."
+    )
+
+
 class CheckpointStore(Protocol):
-    """Where a task keeps its entry across tries."""
+    """Where a task keeps its checkpoint."""
 
     def read(self) -> Checkpoint | None:
-        """Return the entry, ``None`` where there is none."""
+        """Return the checkpoint, ``None`` where there is none; raise where there may be one and it cannot be read."""
 
-    def write(self, entry: Checkpoint) -> None:
-        """Keep an entry; only when this has returned may a POST follow."""
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint. A POST may follow only after this has returned."""
 
     def forget(self) -> None:
-        """Drop the entry."""
-
-
-KEY = "segmind_job"
-FINISHED = "finished_in"
-KEPT_FOR = timedelta(days=14)  # whatever [state_store] default_retention_days says: a file is kept for 7
-SETTLED_FOR = timedelta(days=1)  # longer than Airflow lets a retry wait by default
+        """Delete the checkpoint."""
 
 
 class TaskCheckpoints:
     """
-    A task's note, one for each map index; survives retries and clears, and after a success only what is no Clear.
+    The checkpoint of one task instance and map index, in Airflow's task state store.
 
-    :param store: Airflow's ``task_state_store``, ``None`` where there is none (before Airflow 3.3): the note then lives
-        as long as this object
-    :param series: what the retries of a try have in common and a user's Clear changes; ``None``: not known
+    :param store: Airflow's ``task_state_store``; ``None`` before Airflow 3.3, which has none: the checkpoint then lives
+        as long as this object, and triggers carry it through deferrals
+    :param max_tries: the number of the task's last allowed try. Airflow raises it when a user clears the task and at
+        no other time, which tells a Clear from a retry. ``None``: unknown
     """
 
-    def __init__(self, store: Any, series: int | None = None) -> None:
+    def __init__(self, store: Any, max_tries: int | None = None) -> None:
         self._store = store
-        self._series = series
-        self._here: Checkpoint | None = None
-
-    @classmethod
-    def of(cls, context: Context) -> TaskCheckpoints:
-        """Return the running task's note."""
-        # Airflow raises the number of the last allowed try when a task is cleared, and only then.
-        series = getattr(context["ti"], "max_tries", None)
-        return cls(context.get("task_state_store"), series if isinstance(series, int) else None)
+        self._max_tries = max_tries
+        self._in_memory: Checkpoint | None = None
 
     @property
-    def lasts(self) -> bool:
-        """Whether a later try can read it."""
+    def durable(self) -> bool:
+        """Whether a later try can read the checkpoint."""
         return self._store is not None
 
     def read(self) -> Checkpoint | None:
-        """Return the entry, ``None`` where there is none."""
+        """
+        Return the checkpoint, ``None`` where there is none or a user has cleared the task since its delivery.
+
+        :raises SegmindCheckpointError: it cannot be read
+        """
         if self._store is None:
-            return self._here
-        value = self._store.get(KEY)
-        if isinstance(value, Mapping) and value.get(FINISHED, self._series) != self._series:
-            return None  # of a success, and its user has cleared the task since
-        return Checkpoint.read(value)
+            return self._in_memory
+        try:
+            value = self._store.get(KEY)
+        except Exception as error:
+            raise SegmindCheckpointError(
+                f"Airflow's task state store could not be read ({type(error).__name__}: {redact(error)}). The task may "
+                "have a job that is paid for, so nothing was submitted. A retry reads it again."
+            ) from error
+        if value is None:
+            return None
+        if isinstance(value, Mapping) and value.get("delivered_in", self._max_tries) != self._max_tries:
+            return None
+        return Checkpoint.parse(value)
 
-    def remember(self, entry: Checkpoint | None) -> None:
-        """Take in what a deferral has carried, where nothing else lasts."""
-        if not self.lasts:
-            self._here = entry
-
-    def write(self, entry: Checkpoint) -> None:
-        """Keep an entry."""
-        self._here = entry
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint. Chaos seam: intent_to_post, post_to_checkpoint."""
+        self._in_memory = checkpoint
         if self._store is not None:
-            self._store.set(KEY, entry.as_json(), retention=KEPT_FOR)
+            self._store.set(KEY, checkpoint.as_json(), retention=KEPT_FOR)
 
-    def finish(self) -> None:
-        """
-        Settle the entry: the result is stored.
+    def remember(self, checkpoint: Checkpoint | None) -> None:
+        """Take over the checkpoint that a deferral has carried, where no store keeps it."""
+        if self._store is None and checkpoint is not None:
+            self._in_memory = checkpoint
 
-        A process that dies now, before Airflow has recorded the success, is retried: the retry must still find the job,
-        and a later Clear by the user must not.
+    def mark_delivered(self, checkpoint: Checkpoint | None) -> None:
         """
-        entry = None if self._store is None or self._series is None else self.read()
-        if entry is None:
+        Say that the result is stored. Chaos seam: stored_to_delivered.
+
+        A process that dies before this, or before Airflow has recorded the success, is retried. The retry finds the
+        checkpoint, stores the same result again and pays nothing.
+        """
+        if checkpoint is None or self._store is None or self._max_tries is None:
             self.forget()
-        else:
-            self._store.set(KEY, entry.as_json() | {FINISHED: self._series}, retention=SETTLED_FOR)
+            return
+        delivered = checkpoint.as_json() | {"state": "delivered", "delivered_in": self._max_tries}
+        self._store.set(KEY, delivered, retention=DELIVERED_KEPT_FOR)
 
     def forget(self) -> None:
-        """Drop the entry."""
-        self._here = None
+        """Delete the checkpoint."""
+        self._in_memory = None
         if self._store is not None:
             self._store.delete(KEY)
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeEvent:
+    """
+    The event with which a trigger resumes its task: plain JSON, fit for the task log that Airflow writes it to.
+
+    :param status: how the wait ended; :data:`SUBMIT_AGAIN` where a submit waited for the rate limit
+    :param request_id: the job, ``None`` with :data:`SUBMIT_AGAIN`
+    :param error: why the job or the wait failed
+    :param output_urls: public addresses of the result files, in order
+    :param model: the model's slug, where known
+    :param submitted_at: epoch seconds of the job's submit, where known
+    :param deadline: epoch seconds at which the submit that goes on must have succeeded
+    :param checkpoint: the task's checkpoint as the trigger received it
+    :param submit_waits: how often the submit has waited for the rate limit
+    :param store_attempts: how often storing the result has failed, where no checkpoint lasts
+    :param uploaded_url: where Segmind's storage already has the image
+    """
+
+    status: OutcomeStatus | Literal["SUBMIT"]
+    request_id: str | None = None
+    error: str | None = None
+    metrics: Metrics = field(default_factory=Metrics)
+    output_urls: tuple[str, ...] = ()
+    model: str | None = None
+    submitted_at: float | None = None
+    deadline: float | None = None
+    checkpoint: Checkpoint | None = None
+    submit_waits: int = 0
+    store_attempts: int = 0
+    uploaded_url: str | None = None
+
+    @classmethod
+    def of(cls, outcome: JobOutcome, checkpoint: Checkpoint | None, **known: Any) -> ResumeEvent:
+        """Return the event that says how the wait for a job ended."""
+        return cls(
+            outcome.status,
+            outcome.request_id,
+            outcome.error,
+            outcome.metrics,
+            outcome.output_urls,
+            checkpoint=checkpoint,
+            **known,
+        )
+
+    def outcome(self) -> JobOutcome:
+        """Return how the wait ended; only for an event that is about a job."""
+        return JobOutcome(
+            str(self.request_id), OutcomeStatus(self.status), self.error, self.metrics, self.output_urls
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the event; ``output_url`` is the first of ``output_urls``."""
+        return {
+            "version": VERSION,
+            **asdict(replace(self, checkpoint=None)),
+            "status": str(self.status),
+            "output_urls": list(self.output_urls),
+            "output_url": self.output_urls[0] if self.output_urls else None,
+            "checkpoint": self.checkpoint.as_json() if self.checkpoint else None,
+        }
+
+    @classmethod
+    def parse(cls, value: object) -> ResumeEvent:
+        """
+        Read an event of this package's triggers, or of any trigger that fires the documented keys.
+
+        :raises SegmindError: it is neither
+        """
+        event = value if isinstance(value, Mapping) else {}
+        about_job = event.get("status") in list(OutcomeStatus) and is_request_id(event.get("request_id"))
+        if not (about_job or event.get("status") == SUBMIT_AGAIN) or event.get("version", VERSION) != VERSION:
+            raise SegmindError(
+                f"The task was resumed with an event that this version of the provider does not know: "
+                f"{redact(repr(value))}. Clear the task: a job that is paid for is picked up again."
+            )
+        output_urls = event.get("output_urls") or [event.get("output_url")]
+        checkpoint = event.get("checkpoint")
+        return cls(
+            OutcomeStatus(event["status"]) if about_job else SUBMIT_AGAIN,
+            event["request_id"] if about_job else None,
+            redact(event["error"]) if event.get("error") else None,
+            Metrics.parse(event.get("metrics")),
+            tuple(url for url in output_urls if isinstance(url, str)),
+            event.get("model"),
+            parse_number(event.get("submitted_at")),
+            parse_number(event.get("deadline")),
+            None if checkpoint is None else Checkpoint.parse(checkpoint),
+            int(event.get("submit_waits") or 0),
+            int(event.get("store_attempts") or 0),
+            event.get("uploaded_url"),
+        )

@@ -17,7 +17,7 @@ from chaos.verdict import judge
 SEED = 7
 IMAGES = (
     ImagePlan("photo-0000", "defer_url", 0, ()),
-    ImagePlan("photo-0001", "defer_inline", 0, ("post_to_note",)),
+    ImagePlan("photo-0001", "defer_inline", 0, ("post_to_checkpoint",)),
     ImagePlan("photo-0002", "defer_url", 1, ()),
 )
 PLAN = Plan(SEED, IMAGES, ())
@@ -122,7 +122,7 @@ def test_a_task_that_has_not_succeeded_is_a_fault(good, tasks, state):
     [
         ({"uploads": ("erased/photo-0000.png",)}, "unfinished multipart uploads: ['erased/photo-0000.png']"),
         ({"triggers": 2}, "2 triggers are left in Airflow"),
-        ({"open_notes": 1}, "1 notes in Airflow speak of jobs that are not finished"),
+        ({"open_checkpoints": 1}, "1 checkpoints in Airflow are about jobs that are not delivered"),
         ({"run_state": "running"}, "the run is running"),
         ({"pictures": ("tmp/x",)}, "temporary files: ['tmp/x']"),
         ({"key_in": ("logs/airflow.log",)}, "the API key is in ['logs/airflow.log']"),

@@ -10,10 +10,11 @@ import pytest
 from .photos import inline, photo
 
 MODEL = "bria-erase-foreground"
+HISTORY = "/inference-request/request-history"
 
 
 class Client(httpx.Client):
-    """A client that can do what most tests begin with."""
+    """A client with methods for what most tests do."""
 
     def submit(self, image=None, **parameters):
         image = inline(photo()) if image is None else image
@@ -26,13 +27,13 @@ class Client(httpx.Client):
         return self.get(f"/v2/requests/{request_id}/status")
 
     def finished(self, request_id):
-        """Poll until the job has ended; return the result's answer."""
+        """Poll until the job has ended, then return the response of the result endpoint."""
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             if self.status(request_id).json()["status"] in ("COMPLETED", "FAILED"):
                 return self.get(f"/v2/requests/{request_id}")
             time.sleep(0.01)
-        raise AssertionError(f"{request_id} did not end")
+        raise AssertionError(f"job {request_id} did not end")
 
     def run(self, image=None, **parameters):
         return self.finished(self.submitted(image, **parameters))
@@ -43,7 +44,7 @@ class Client(httpx.Client):
 
 @pytest.fixture
 def connect():
-    """Return a function that opens a client of an emulator."""
+    """Return a function that connects a client to an emulator."""
     clients = []
 
     def connect(emulator, **options):
@@ -58,7 +59,7 @@ def connect():
 
 @pytest.fixture
 def emulator(request):
-    # Most tests only need to see a job end.
+    # Most tests only need a job that ends soon.
     request.applymarker(pytest.mark.segmind_emulator(**_quick(request)))
     return request.getfixturevalue("segmind_emulator")
 

@@ -1,4 +1,4 @@
-"""The photo of all tests as pixels, and in the forms that a request takes."""
+"""The photo of the tests as pixels, as a file and as a request parameter."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from airflow_provider_segmind.emulator.calls import KINDS
-from airflow_provider_segmind.emulator.effects import EFFECTS
+from airflow_provider_segmind.emulator.fault_effects import EFFECTS
+from airflow_provider_segmind.emulator.http_messages import REQUEST_KINDS
 from airflow_provider_segmind.emulator.settings import Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "emulator.md"
@@ -22,7 +22,7 @@ def test_every_option_is_documented_with_its_default():
             assert rows[name] == f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
-def test_every_fault_is_documented_with_what_it_strikes():
+def test_every_fault_is_documented_with_its_default_kinds_of_request():
     table = PAGE.read_text().partition("| fault | strikes")[2]
     rows = re.findall(r"^\| `([a-z_]+)` \| ((?:any|`\w+`)(?:, `\w+`)*) \|", table, re.MULTILINE)
     assert {name: tuple(re.findall(r"\w+", strikes)) for name, strikes in rows} == {
@@ -32,7 +32,7 @@ def test_every_fault_is_documented_with_what_it_strikes():
 
 def test_every_kind_of_request_is_documented():
     (sentence,) = re.findall(r"under these kinds: (.*?)\.\n", PAGE.read_text(), re.DOTALL)
-    assert tuple(re.findall(r"`(\w+)`", sentence)) == KINDS
+    assert tuple(re.findall(r"`(\w+)`", sentence)) == REQUEST_KINDS
 
 
 def test_the_example_tests_pass(tmp_path):

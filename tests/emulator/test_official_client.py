@@ -1,4 +1,4 @@
-"""The official Python client, unchanged but for the addresses of its two other hosts, works against the emulator."""
+"""The official Python client works against the emulator; only the URLs of its two other hosts are patched."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ segmind = pytest.importorskip("segmind")
 @pytest.fixture
 def official(emulator, monkeypatch):
     monkeypatch.setattr(sys.modules["segmind.files"].Files, "STORAGE_BASE_URL", emulator.url)
-    # By its module's name: the package has an object of the same name.
+    # Through sys.modules, because the package has an object of the same name.
     monkeypatch.setattr(sys.modules["segmind.generations"], "REQUEST_HISTORY_URL", emulator.history_url)
     client = segmind.SegmindClient(api_key=emulator.key, base_url=f"{emulator.url}/v1")
     yield client
@@ -30,11 +30,11 @@ def photo_file(tmp_path):
     return path
 
 
-def test_the_client_is_the_one_that_the_emulator_was_read_from():
+def test_the_installed_client_has_the_version_that_the_emulator_follows():
     assert segmind.__version__ == "1.3.0"
 
 
-def test_it_submits_and_waits(official):
+def test_the_official_client_submits_and_waits(official):
     job = official.submit_async(MODEL, image=inline(photo()), preserve_alpha=False)
     result = job.wait(timeout=20, interval=0.01)
     assert result["status"] == "COMPLETED"
@@ -42,18 +42,18 @@ def test_it_submits_and_waits(official):
     assert subject_pixels(httpx.get(result["output"], trust_env=False).content) == 0
 
 
-def test_it_polls_by_hand(official):
+def test_the_official_client_polls(official):
     job = official.submit_async(MODEL, image=inline(photo()))
     assert job.status()["status"] in ("QUEUED", "PROCESSING")
     assert job.status()["request_id"] == job.request_id
 
 
 @pytest.mark.segmind_emulator(job_seconds=0)
-def test_it_runs_a_model_in_one_call(official):
+def test_the_official_client_runs_a_model_in_one_call(official):
     assert official.run("seedream-4.5", prompt="A sunset")["images"]
 
 
-def test_it_sees_a_failure(official):
+def test_the_official_client_reports_a_failed_job(official):
     job = official.submit_async(MODEL, image="no image!")
     with pytest.raises(segmind.InferenceFailed) as caught:
         job.wait(timeout=20, interval=0.01)
@@ -63,25 +63,25 @@ def test_it_sees_a_failure(official):
 
 
 @pytest.mark.segmind_emulator(job_seconds=60)
-def test_it_times_out_and_keeps_the_request_id(official, emulator):
+def test_the_official_client_times_out_with_the_request_id(official, emulator):
     with pytest.raises(segmind.InferenceTimeout) as caught:
         official.submit_async(MODEL, image=inline(photo())).wait(timeout=0.05, interval=0.01)
     assert caught.value.request_id == emulator.jobs[0].request_id
 
 
-def test_it_runs_synchronously(official):
-    answer = official.run_sync(MODEL, image=inline(photo()))
-    assert decode(answer.content).shape == (120, 160, 3)
-    assert "x-cost" in answer.headers
+def test_the_official_client_runs_synchronously(official):
+    response = official.run_sync(MODEL, image=inline(photo()))
+    assert decode(response.content).shape == (120, 160, 3)
+    assert "x-cost" in response.headers
 
 
-def test_it_uploads_and_the_upload_can_be_used(official, photo_file):
+def test_the_official_client_uploads_a_file_and_submits_its_url(official, photo_file):
     (url,) = official.files.upload(photo_file)["file_urls"]
     assert httpx.get(url, trust_env=False).content == photo_file.read_bytes()
     assert official.submit_async(MODEL, image=url).wait(timeout=20, interval=0.01)["status"] == "COMPLETED"
 
 
-def test_it_reads_the_history(official):
+def test_the_official_client_reads_the_history(official):
     job = official.submit_async(MODEL, image=inline(photo()))
     job.wait(timeout=20, interval=0.01)
     (row,) = official.generations.history(model_name="bria", status="COMPLETED")["data"]
@@ -89,7 +89,7 @@ def test_it_reads_the_history(official):
     assert row["request_body"] == {"image": inline(photo())}
 
 
-def test_it_reports_refusals(official, emulator):
+def test_the_official_client_reports_an_unknown_model_and_a_wrong_key(official, emulator):
     with pytest.raises(segmind.SegmindError) as caught:
         official.submit_async("no-such-model")
     assert (caught.value.status, caught.value.detail) == (404, "Model not found: no-such-model")
@@ -100,7 +100,7 @@ def test_it_reports_refusals(official, emulator):
     assert (caught.value.status, caught.value.detail) == (401, "invalid_api_key")
 
 
-def test_it_finds_a_2xx_without_an_id_broken(official, emulator):
+def test_the_official_client_reports_a_missing_request_id(official, emulator):
     emulator.faults.add("no_request_id")
     with pytest.raises(segmind.SegmindError, match="missing request_id"):
         official.submit_async(MODEL, image=inline(photo()))

@@ -71,6 +71,7 @@ class Job:
     number: int
     sender: Any
     life: int
+    account: str
     image: int
     body: dict[str, Any]
     at: float
@@ -117,7 +118,7 @@ def as_json(body: object, status: int = 200, headers: dict[str, str] | None = No
 
 class ServiceModel:
     """
-    Answers the flows' requests.
+    Answers the operations' requests. Each account sees only its own jobs; files are public.
 
     :ivar faults: what happens instead, by kind of request: the next of its queue
     :ivar fate: of the jobs accepted from now on
@@ -179,8 +180,11 @@ class ServiceModel:
         assert parts[1:] in ([], ["status"]), url
         return ("status" if parts[1:] else "result"), parts[0]
 
-    def job(self, name: str) -> Job | None:
-        return next((job for job in self.jobs if job.id == name), None)
+    def job(self, name: str, sender: Any) -> Job | None:
+        return next((job for job in self._own(sender) if job.id == name), None)
+
+    def _own(self, sender: Any) -> list[Job]:
+        return [job for job in self.jobs if job.account == getattr(sender, "account", "")]
 
     def _limited(self) -> Response | None:
         now = self.clock()
@@ -195,13 +199,14 @@ class ServiceModel:
     def _submit(self, request: Request, name: str, sender: Any) -> Response:
         body = json.loads(json.dumps(request.json))
         image, life = self.identify(body), getattr(sender, "life", 0)
-        job = Job(len(self.jobs), sender, life, image, body, self.clock(), self.fate)
+        account = getattr(sender, "account", "")
+        job = Job(len(self.jobs), sender, life, account, image, body, self.clock(), self.fate)
         self.accepted(job)
         self.jobs.append(job)
         return as_json({"request_id": job.id, "status": "QUEUED", "status_url": "https://elsewhere.example/status"})
 
     def _status(self, request: Request, name: str, sender: Any) -> Response:
-        job, now = self.job(name), self.clock()
+        job, now = self.job(name, sender), self.clock()
         if job is None or not job.has_record(now):
             return as_json({"error": "unknown request"}, 404)
         state = job.state(now)
@@ -210,7 +215,7 @@ class ServiceModel:
         return as_json({**body, "error": "bad luck"}, 422) if state == "FAILED" else as_json(body)
 
     def _result(self, request: Request, name: str, sender: Any) -> Response:
-        answer, job = self._status(request, name, sender), self.job(name)
+        answer, job = self._status(request, name, sender), self.job(name, sender)
         body = json.loads(answer.body)
         if body.get("status") != "COMPLETED" or job is None:
             return answer
@@ -239,26 +244,26 @@ class ServiceModel:
             "error": "bad luck" if state == "FAILED" else None,
         }
 
-    def _listed(self) -> list[Job]:
-        return [job for job in self.jobs if self.clock() >= job.at + job.fate.row_late]
+    def _listed(self, sender: Any) -> list[Job]:
+        return [job for job in self._own(sender) if self.clock() >= job.at + job.fate.row_late]
 
     def _history(self, request: Request, name: str, sender: Any) -> Response:
         asked = dict(request.params or {})
         first, last = date.fromisoformat(asked["from_date"]), date.fromisoformat(asked["to_date"])
         if last - first > timedelta(days=31):
             return as_json({"error": "at most 31 days"}, 400)
-        rows = [self.row(job) for job in reversed(self._listed())]
+        rows = [self.row(job) for job in reversed(self._listed(sender))]
         rows = [row for row in rows if first <= datetime.fromisoformat(row["model_created"]).date() <= last]
         per_page = min(int(asked["per_page"]), self.page_size)
         start = (int(asked["page"]) - 1) * per_page
         return as_json({"data": rows[start : start + per_page]})
 
     def _record(self, request: Request, name: str, sender: Any) -> Response:
-        job = next((job for job in self._listed() if job.id == name), None)
+        job = next((job for job in self._listed(sender) if job.id == name), None)
         return as_json({"error": "no such request"}, 404) if job is None else as_json({"data": self.row(job)})
 
     def _file(self, request: Request, name: str, sender: Any) -> Response:
-        job = self.job(name)
+        job = next((job for job in self.jobs if job.id == name), None)
         if job is None or job.told_gone:
             return Response(404, {"content-type": "application/xml"}, b"<Error>NoSuchKey</Error>")
         if not job.has_file(self.clock()):

@@ -1,4 +1,4 @@
-"""A task across tries and crashes: its note and the flows of its legs, driven step by step."""
+"""A task across tries and crashes: its checkpoint and the operations of its parts, driven step by step."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from airflow_provider_segmind.api.download import download
 from airflow_provider_segmind.api.models import JobOutcome
 from airflow_provider_segmind.api.operation import ApiContext, Operation, Pause, TransportFailure, pause
 from airflow_provider_segmind.api.polling import watch
-from airflow_provider_segmind.exceptions import SegmindError, SegmindStorageError
-from airflow_provider_segmind.jobs.acquire import Acquired, acquire_job, collect
-from airflow_provider_segmind.jobs.checkpoint import TaskCheckpoints, input_digest
-from airflow_provider_segmind.triggers.events import read_event
+from airflow_provider_segmind.exceptions import SegmindCheckpointError, SegmindError, SegmindStorageError
+from airflow_provider_segmind.files.formats import ResultFile
+from airflow_provider_segmind.jobs.acquire import AcquiredJob, Submission, acquire_job, collect
+from airflow_provider_segmind.jobs.checkpoint import Checkpoint, ResumeEvent, TaskCheckpoints, input_digest
 from tests.model.service_model import MODEL, Clock, ServiceModel
 
 MAX_STEPS = 600
-"""No run of a flow takes more requests and pauses than this."""
+"""No run of an operation takes more requests and pauses than this."""
 
 LONGEST_ON_THE_WAY = 10.0
-"""Seconds that a request of a dead process takes to be accepted; the flows promise nothing for longer ones."""
+"""Seconds that a request of a dead process takes to be accepted; nothing is promised for longer ones."""
 
 KEY = "SG_0123456789abcdef"
 
@@ -35,7 +35,7 @@ class Crash(BaseException):
 class Store:
     """
     Airflow's task state store: JSON that survives. ``crash_at`` counts writes and deletions down; at zero the process
-    dies before or after.
+    dies before or after. While it is not ``readable``, reading it fails.
     """
 
     def __init__(self) -> None:
@@ -43,8 +43,11 @@ class Store:
         self.crash_at: int | None = None
         self.crash_after = False
         self.ids: set[str] = set()
+        self.readable = True
 
     def get(self, key: str) -> Any:
+        if not self.readable:
+            raise ConnectionError("the API server is away")
         return None if self.stored is None else json.loads(self.stored)
 
     def set(self, key: str, value: Any, **_: Any) -> None:
@@ -84,10 +87,10 @@ def image_of(body: dict[str, Any]) -> int:
 
 
 class Run:
-    """A flow under way. One step: the answer to what it waits for goes in, its next request or pause comes out."""
+    """An operation under way. One step: the response that it waits for goes in, its next request or pause comes out."""
 
     def __init__(self, operation: Operation[Any], model: ServiceModel, sender: Task) -> None:
-        self._flow, self._model, self._sender = operation, model, sender
+        self._operation, self._model, self._sender = operation, model, sender
         self._clock = model.clock
         self._waits_for: Any = None
         self._due = 0.0
@@ -98,20 +101,20 @@ class Run:
 
     def step(self) -> None:
         self._steps += 1
-        assert self._steps <= MAX_STEPS, "a flow without end"
+        assert self._steps <= MAX_STEPS, "an operation without end"
         try:
             if self._waits_for is None:
-                asked = next(self._flow)
+                asked = next(self._operation)
             elif isinstance(self._waits_for, Pause):
                 self._clock.reach(self._due)
-                asked = self._flow.send(None)
+                asked = self._operation.send(None)
             else:
                 try:
                     answer = self._model.handle(self._waits_for, self._sender)
                 except TransportFailure as failure:
-                    asked = self._flow.throw(failure)
+                    asked = self._operation.throw(failure)
                 else:
-                    asked = self._flow.send(answer)
+                    asked = self._operation.send(answer)
         except StopIteration as stop:
             self.done, self.value = True, stop.value
             return
@@ -128,16 +131,17 @@ class Run:
         if in_flight and self._waits_for is not None and not isinstance(self._waits_for, Pause):
             with suppress(TransportFailure, SegmindError):
                 self._model.handle(self._waits_for, self._sender)
-        self._flow.close()
+        self._operation.close()
 
 
 class Task:
     """
     One task instance.
 
-    :ivar stage: ``idle`` (a try may start), ``leg 1``, ``waiting`` (on the triggerer), ``event`` (leg 2 may start),
-        ``leg 2``, ``done``
+    :ivar stage: ``idle`` (a try may start), ``submit``, ``waiting`` (on the triggerer), ``event`` (the store part may
+        start), ``store``, ``done``
     :ivar life: counts the images that the user has asked for: clears after a success, changes of the input
+    :ivar account: of the connection
     :ivar mode: the present try's ``on_unknown_submit``
     """
 
@@ -147,24 +151,25 @@ class Task:
         self.store = Store()
         self.stage = "idle"
         self.life = 0
+        self.account = "a"
         self.mode: Any = "reconcile"
         self.storage_up = True
         self.file: bytes | None = None
         self.tries = 0
         self.last_error: SegmindError | None = None
         self.run: Run | None = None
-        self._acquired: Acquired | None = None
+        self._acquired: AcquiredJob | None = None
         self._event = ""
         self._deadline = 0.0
 
     @property
-    def note(self) -> TaskCheckpoints:
+    def checkpoints(self) -> TaskCheckpoints:
         """Each process has its own; Airflow raises a task's number of allowed tries with each clear."""
-        return TaskCheckpoints(self.store, series=self.life)
+        return TaskCheckpoints(self.store, max_tries=self.life)
 
-    def _service(self) -> ApiContext:
-        """Each process has its own limiter."""
-        return ApiContext(clock=self.clock, jitter=self.jitter, secrets=(KEY,))
+    def _api(self) -> ApiContext:
+        """Each process has its own rate limiter."""
+        return ApiContext(clock=self.clock, jitter=self.jitter, secrets=(KEY,), account=self.account)
 
     def digest(self) -> str:
         return input_digest(MODEL, {"image": self.image})
@@ -175,16 +180,25 @@ class Task:
         self.mode = mode
         self.tries += 1
         self._deadline = self.clock() + 600.0
-        operation = acquire_job(
-            self._service(),
-            self.note,
+        self.stage = "submit"
+        try:
+            self.run = Run(self._acquire(mode), self.model, self)
+        except SegmindCheckpointError as error:
+            self.last_error = error
+            self.stage, self.run = "idle", None
+
+    def _acquire(self, mode: Any) -> Operation[AcquiredJob]:
+        submission = Submission(
             MODEL,
             self.digest(),
             lambda: body_of(self.image, self.tries),
             on_unknown_submit=mode,
             deadline=self._deadline,
         )
-        self.stage, self.run = "leg 1", Run(operation, self.model, self)
+        checkpoint = self.checkpoints.read()
+        if not submission.matches(checkpoint):
+            checkpoint = None
+        return acquire_job(self._api(), self.checkpoints, submission, checkpoint)
 
     def step(self) -> None:
         """Go one step on, into the next process where the present one has ended."""
@@ -208,24 +222,28 @@ class Task:
             assert self._acquired is not None
             job = self._acquired.job
             operation: Operation[Any] = watch(
-                self._service(), job.request_id, job.model, submitted_at=job.submitted_at, deadline=self._deadline
+                self._api(), job.request_id, job.model, submitted_at=job.submitted_at, deadline=self._deadline
             )
         else:
             assert self.stage == "event"
-            self.stage = "leg 2"
-            operation = self._finish(self._service(), read_event(json.loads(self._event)))
+            self.stage = "store"
+            event = ResumeEvent.parse(json.loads(self._event))
+            operation = self._finish(self._api(), event.outcome(), event.checkpoint)
         self.run = Run(operation, self.model, self)
 
     def _ended(self, value: Any) -> None:
         self.run = None
-        if self.stage == "leg 1":
+        if self.stage == "submit":
             self._acquired = value
             if value.outcome is None:
                 self.stage = "waiting"
             else:
-                self.stage, self.run = "leg 2", Run(self._finish(self._service(), value.outcome), self.model, self)
+                operation = self._finish(self._api(), value.outcome, value.checkpoint)
+                self.stage, self.run = "store", Run(operation, self.model, self)
         elif self.stage == "waiting":
-            self._event = json.dumps(value.as_event(), allow_nan=False)
+            assert self._acquired is not None
+            event = ResumeEvent.of(value, self._acquired.checkpoint)
+            self._event = json.dumps(event.as_json(), allow_nan=False)
             assert "X-Amz" not in self._event
             self.stage = "event"
         else:
@@ -255,13 +273,13 @@ class Task:
         while self.stage not in ("idle", "done"):
             self.step()
 
-    def _finish(self, api: ApiContext, outcome: JobOutcome) -> Operation[None]:
-        collected = yield from collect(api, self.note, outcome)
+    def _finish(self, api: ApiContext, outcome: JobOutcome, checkpoint: Checkpoint | None) -> Operation[None]:
+        collected = yield from collect(api, self.checkpoints, outcome, checkpoint)
         file = io.BytesIO()
-        yield from download(api, collected.result, file, image=True)
+        yield from download(api, collected.result, ResultFile(file, max_bytes=api.max_result_bytes, image=True))
         yield from pause(0.1)
         if not self.storage_up:
             raise SegmindStorageError("the storage is down")
         self.file = file.getvalue()
         yield from pause(0.1)
-        self.note.finish()
+        self.checkpoints.mark_delivered(checkpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from dataclasses import replace
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from airflow_provider_segmind.jobs.checkpoint import Checkpoint
 from tests.model.faults import FAULTS
 from tests.model.service_model import Clock, Fate, Job, ServiceModel, image_in
 from tests.model.tasks import KEY, Task, body_of, image_of
@@ -26,7 +28,7 @@ LONGEST = 25 * 86_400.0
 """The history reaches back 31 days: what is unknown for longer is left to people."""
 
 ROW_LATE = (0.0, 0.0, 8.0, 45.0)
-"""Seconds after which a row lands; the flows promise nothing beyond ``history.SETTLED`` after the POST."""
+"""Seconds after which a row lands; nothing is promised beyond ``history.LISTED_WITHIN`` after the POST."""
 
 tasks = st.integers(0, TASKS - 1)
 fates = st.builds(
@@ -66,10 +68,10 @@ class NeverPayTwice(RuleBasedStateMachine):
 
     def accept(self, job: Job) -> None:
         task: Task = job.sender
-        entry = task.note.read()
-        assert entry is not None, "a POST without a note"
-        assert entry.request_id is None, "a POST while the note has an id"
-        assert entry.digest == task.digest()
+        assert task.store.stored is not None, "a POST without a checkpoint"
+        checkpoint = Checkpoint.parse(json.loads(task.store.stored))
+        assert checkpoint.request_id is None, "a POST while the checkpoint has a request id"
+        assert checkpoint.input_digest == task.digest()
         assert job.image == task.image
         for earlier in self.jobs_of(task):
             if task.mode == "resubmit" and earlier.id not in task.store.ids:
@@ -90,15 +92,15 @@ class NeverPayTwice(RuleBasedStateMachine):
     # ------------------------------------------------------------------ what must hold always
 
     @invariant()
-    def a_note_covers_what_is_paid_for(self) -> None:
+    def a_checkpoint_covers_each_paid_job(self) -> None:
         for task in self.tasks:
             if task.stage == "done" or task.store.stored is not None or task.file is not None:
                 continue
             for job in self.jobs_of(task):
-                assert self.is_settled(task, job), f"the note says nothing of {job.id}"
+                assert self.is_settled(task, job), f"no checkpoint covers {job.id}"
 
     @invariant()
-    def the_note_has_no_secrets(self) -> None:
+    def a_checkpoint_has_no_secrets(self) -> None:
         for task in self.tasks:
             stored = f"{task.store.stored} {task.last_error}"
             assert KEY not in stored
@@ -142,7 +144,7 @@ class NeverPayTwice(RuleBasedStateMachine):
             self.model.fate = replace(self.model.fate, row_late=row_late)
             self.model.faults["submit"].extend(FAULTS["submit"][name] for name in names)
             task.start()
-            while task.stage == "leg 1":
+            while task.stage == "submit":
                 task.step()
 
     @rule(index=tasks, in_flight=st.booleans())
@@ -155,7 +157,7 @@ class NeverPayTwice(RuleBasedStateMachine):
         self.tasks[index].crash(in_flight=in_flight)
 
     @rule(index=tasks, writes=st.integers(0, 2), after=st.booleans())
-    def crash_at_the_note(self, index: int, writes: int, after: bool) -> None:
+    def crash_at_the_checkpoint(self, index: int, writes: int, after: bool) -> None:
         store = self.tasks[index].store
         store.crash_at, store.crash_after = writes, after
 
@@ -190,6 +192,14 @@ class NeverPayTwice(RuleBasedStateMachine):
     def forget_early(self, data: st.DataObject, what: str) -> None:
         setattr(data.draw(st.sampled_from(self.model.jobs)), what, True)
 
+    @rule(index=tasks, readable=st.booleans())
+    def checkpoints_cannot_be_read(self, index: int, readable: bool) -> None:
+        self.tasks[index].store.readable = readable
+
+    @rule(index=tasks, account=st.sampled_from(("a", "a", "b")))
+    def connection_moves_to_another_account(self, index: int, account: str) -> None:
+        self.tasks[index].account = account
+
     @rule(index=tasks, up=st.booleans())
     def switch_storage(self, index: int, up: bool) -> None:
         self.tasks[index].storage_up = up
@@ -211,7 +221,9 @@ class NeverPayTwice(RuleBasedStateMachine):
         self.mend(None)
         self.model.fate = Fate()
         for task in self.tasks:
-            task.storage_up, task.store.crash_at = True, None
+            task.storage_up, task.store.crash_at, task.store.readable = True, None, True
+            if task.store.stored is not None:
+                task.account = json.loads(task.store.stored)["account"]
             for _ in range(HEALING_TRIES):
                 task.try_to_the_end()
                 self.check_all()
@@ -220,11 +232,11 @@ class NeverPayTwice(RuleBasedStateMachine):
                 self.clock.advance(300.0)
                 task.start()
             assert task.stage == "done", f"never stored: {task.last_error!r}"
-            assert '"finished_in"' in (task.store.stored or ""), "the note is settled"
+            assert '"delivered_in"' in (task.store.stored or ""), "the checkpoint says delivered"
 
     def check_all(self) -> None:
-        self.a_note_covers_what_is_paid_for()
-        self.the_note_has_no_secrets()
+        self.a_checkpoint_covers_each_paid_job()
+        self.a_checkpoint_has_no_secrets()
         self.requests_are_bounded()
         self.stored_files_are_the_right_images()
 

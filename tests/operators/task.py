@@ -1,8 +1,8 @@
 """
 A task instance as an operator sees it, across tries, deferrals and crashes, without Airflow's processes.
 
-It stands in for Airflow (whose own behaviour is shown in ``tests/airflow_processes``), not for code of ours: triggers
-are rebuilt from what they serialize, events go through JSON, each leg has an operator made afresh.
+It stands in for Airflow (whose own behaviour is shown in ``tests/airflow_processes``), not for our code: triggers are
+rebuilt from what they serialize, events go through JSON, and each worker part has a new operator.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Crash(BaseException):
 
 
 class Store:
-    """Airflow's task state store: JSON values that survive a try; ``crash_after`` tells which write is the last act."""
+    """Airflow's task state store: JSON values that survive a try; the process dies after a write that ``crash_after`` picks."""
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
@@ -53,7 +53,7 @@ class Task:
     """
     One task instance.
 
-    :param make: makes the operator, once for each leg
+    :param make: makes the operator, once for each worker part
     :param durable: whether Airflow has a task state store (from 3.3)
     """
 
@@ -63,14 +63,14 @@ class Task:
         self.ti = TaskInstance()
         self.triggers: list[tuple[str, dict[str, Any]]] = []
         self.events: list[dict[str, Any]] = []
-        self.before_leg_2: Callable[[], None] = lambda: None
+        self.before_store: Callable[[], None] = lambda: None
 
     @property
     def context(self) -> dict[str, Any]:
         return {"ti": self.ti, **({"task_state_store": self.store} if self.store is not None else {})}
 
-    def leg_1(self) -> Any:
-        """Run one try's first leg; return the facts, or the deferral."""
+    def submit(self) -> Any:
+        """Run the submit part of a try; return the facts, or the deferral."""
         try:
             return self.make().execute(self.context)
         except TaskDeferred as deferral:
@@ -101,10 +101,10 @@ class Task:
 
     def run(self) -> dict[str, Any]:
         """Run one try to its end and return the facts."""
-        outcome = self.leg_1()
+        outcome = self.submit()
         while isinstance(outcome, TaskDeferred):
             event = self.wait(outcome)
-            self.before_leg_2()
+            self.before_store()
             outcome = self.resume(event, outcome.method_name)
         json.dumps(outcome)
         return outcome

@@ -43,7 +43,7 @@ def test_an_address_that_is_signed_anew_is_the_same_input(segmind, s3, tmp_path)
         )
 
     task = Task(make)
-    task.leg_1()
+    task.submit()
     task.run()
 
     assert next(signatures) > 2

@@ -28,10 +28,10 @@ def live_on(task):
     task.store.crash_after = lambda value: False
 
 
-def age_note(task, seconds):
-    note = task.store.get(KEY)
-    note["at"] -= seconds
-    task.store.set(KEY, note)
+def age_checkpoint(task, seconds):
+    checkpoint = task.store.get(KEY)
+    checkpoint["submitted_at"] -= seconds
+    task.store.set(KEY, checkpoint)
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
@@ -42,7 +42,7 @@ def test_a_crash_before_the_post_pays_once(erase, segmind, destination, deferrab
         task.run()
     assert len(segmind.jobs) == 0
     live_on(task)
-    age_note(task, 100)  # the history has settled
+    age_checkpoint(task, 100)  # the history has settled
     task.run()
 
     assert len(segmind.jobs) == 1
@@ -87,7 +87,7 @@ def test_a_crash_after_the_note_pays_once(erase, segmind, destination, deferrabl
 
 def test_a_try_that_was_lost_while_deferred_goes_on_with_its_job(erase, segmind):
     task = erase()
-    assert isinstance(task.leg_1(), TaskDeferred)
+    assert isinstance(task.submit(), TaskDeferred)
     task.run()
 
     assert len(segmind.jobs) == 1
@@ -95,18 +95,18 @@ def test_a_try_that_was_lost_while_deferred_goes_on_with_its_job(erase, segmind)
 
 def test_a_job_that_completed_meanwhile_is_not_waited_for(erase, segmind):
     task = erase()
-    task.wait(task.leg_1())
+    task.wait(task.submit())
 
-    assert isinstance(task.leg_1(), dict)
+    assert isinstance(task.submit(), dict)
 
 
 def test_a_storage_that_is_down_costs_nothing(erase, segmind, destination):
     task = erase()
-    task.before_leg_2 = lambda: destination.parent.write_text("a file where a folder should be")
+    task.before_store = lambda: destination.parent.write_text("a file where a folder should be")
     with pytest.raises((SegmindStorageError, AirflowFailException)):
         task.run()
     destination.parent.unlink()
-    task.before_leg_2 = lambda: None
+    task.before_store = lambda: None
     task.run()
 
     assert len(segmind.jobs) == 1
@@ -141,7 +141,7 @@ def test_a_timeout_names_the_request_and_the_retry_goes_on_with_it(erase, segmin
 
 def test_changed_inputs_are_a_new_job(erase, segmind, image, caplog):
     task = erase()
-    task.leg_1()
+    task.submit()
     other = erase(preserve_alpha=False)
     other.store = task.store
     other.run()
@@ -239,10 +239,10 @@ def test_on_unknown_submit_resubmit_pays_again(erase, segmind):
 @pytest.mark.parametrize("leg", [1, 2])
 def test_an_expired_record_is_recovered_from_the_history(erase, segmind, destination, leg):
     task = erase()
-    deferral = task.leg_1()
+    deferral = task.submit()
     event = task.wait(deferral)
     segmind.faults.add("expire_record")
-    age_note(task, 4000)
+    age_checkpoint(task, 4000)
     if leg == 1:
         task.run()
     else:
@@ -254,10 +254,10 @@ def test_an_expired_record_is_recovered_from_the_history(erase, segmind, destina
 
 def test_an_expired_job_whose_file_is_gone_is_paid_anew_and_said_to_be_lost(erase, segmind, caplog):
     task = erase()
-    task.wait(task.leg_1())
+    task.wait(task.submit())
     segmind.faults.add("expire_record")
     segmind.faults.add("expire_file")
-    age_note(task, 4000)
+    age_checkpoint(task, 4000)
     task.run()
 
     assert len(segmind.jobs) == 2
@@ -268,8 +268,8 @@ def test_an_expired_job_that_is_still_pending_is_looked_up_again(erase, segmind)
     segmind.faults.add("job_takes", seconds=30.0)
     segmind.faults.add("expire_record", times=None)
     task = erase()
-    task.leg_1()
-    age_note(task, 4000)
+    task.submit()
+    age_checkpoint(task, 4000)
     with pytest.raises(SegmindJobExpiredError, match="pending"):
         task.run()
 

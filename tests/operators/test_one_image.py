@@ -40,7 +40,7 @@ def test_the_subject_is_gone_from_the_stored_picture(erase, destination, deferra
 
 def test_the_second_leg_asks_the_api_for_nothing(erase, segmind):
     task = erase()
-    task.before_leg_2 = segmind.requests.clear
+    task.before_store = segmind.requests.clear
     task.run()
 
     assert set(segmind.requests.counts) == {"file"}
@@ -59,7 +59,7 @@ def test_the_event_has_the_contracts_keys_and_no_secret(erase, segmind):
 
 def test_the_request_id_is_known_while_the_task_waits(erase, segmind):
     task = erase()
-    deferral = task.leg_1()
+    deferral = task.submit()
 
     assert isinstance(deferral, TaskDeferred)
     assert task.ti.xcoms == {"request_id": segmind.jobs[0].request_id}

@@ -62,7 +62,7 @@ def test_an_image_is_uploaded_once_however_often_the_submit_waits(erase, segmind
 
 def test_a_noted_job_that_cannot_be_asked_about_is_named_as_paid_for(erase, segmind):
     task = erase(timeout=60)
-    task.leg_1()
+    task.submit()
     segmind.faults.add("rate_limited", on="status", seconds=500.0, times=None)
     with pytest.raises(SegmindJobTimeoutError, match="paid for") as timeout:
         task.run()
@@ -81,7 +81,7 @@ def test_a_limit_of_segminds_storage_is_trouble_and_no_gate(erase, segmind):
 def test_airflows_own_timeout_comes_long_after_ours(erase, segmind):
     segmind.faults.add("rate_limited", on="submit", seconds=1.0)
     task = erase(timeout=60)
-    gate = task.leg_1()
+    gate = task.submit()
     job = task.resume(task.wait(gate), gate.method_name)
 
     assert all(isinstance(deferral, TaskDeferred) for deferral in (gate, job))

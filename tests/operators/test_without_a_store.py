@@ -16,8 +16,8 @@ pytestmark = pytest.mark.parametrize("deferrable", [True, False])
 
 @pytest.fixture(autouse=True)
 def quick(quick_retries, monkeypatch):
-    monkeypatch.setattr(run, "STORE_SECONDS", 0.01)
-    monkeypatch.setattr(run, "MAX_STORES", 2)
+    monkeypatch.setattr(run, "STORE_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(run, "MAX_STORE_ATTEMPTS", 2)
 
 
 def test_a_result_file_that_is_late_is_waited_for(erase, segmind, destination, deferrable):

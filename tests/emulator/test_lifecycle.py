@@ -1,4 +1,4 @@
-"""How the emulator starts, stops, dies and lives again."""
+"""Start, stop, crash and restart of the emulator, and its command line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .photos import inline, photo, subject_pixels
 
 @contextlib.contextmanager
 def process(*options, **environment):
-    """Run the command; give the process and a client of it."""
+    """Run the command; yield the process and a client."""
     command = [sys.executable, "-m", "airflow_provider_segmind.emulator", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         try:
@@ -41,7 +41,7 @@ def process(*options, **environment):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_ends_cleanly_when_it_is_told_to(number, tmp_path):
+def test_the_command_exits_cleanly_on_a_signal(number, tmp_path):
     with process("--job-seconds", "0", "--job-sigma", "0") as (running, client):
         client.run()
         hanging = threading.Thread(target=_ask, args=(client.base_url,))
@@ -66,7 +66,7 @@ def _until(condition):
         time.sleep(0.01)
 
 
-def test_death_is_an_outage_and_not_amnesia(tmp_path):
+def test_jobs_and_files_survive_a_kill_and_a_restart(tmp_path):
     options = ("--data-dir", str(tmp_path), "--job-seconds", "2", "--job-sigma", "0")
     with process(*options) as (running, client):
         client.switch_on("job_takes", seconds=0)
@@ -89,7 +89,7 @@ def test_death_is_an_outage_and_not_amnesia(tmp_path):
         assert (body["spent"], body["balance"]) == (0.06, 99.94)
 
 
-def test_without_a_folder_nothing_is_left_behind():
+def test_without_a_data_dir_no_files_or_threads_are_left_behind():
     with SegmindEmulator(job_seconds=0, job_sigma=0) as emulator:
         folder = Path(emulator._temporary.name)
         assert (folder / "jobs.sqlite3").exists()
@@ -97,7 +97,7 @@ def test_without_a_folder_nothing_is_left_behind():
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("segmind-emulator")]
 
 
-def test_it_stops_without_waiting_for_clients_that_hang_and_jobs_that_run(connect):
+def test_stop_does_not_wait_for_hanging_clients_and_running_jobs(connect):
     emulator = SegmindEmulator(job_seconds=60).start()
     client = connect(emulator, timeout=30)
     client.submitted()
@@ -105,21 +105,21 @@ def test_it_stops_without_waiting_for_clients_that_hang_and_jobs_that_run(connec
     asking = threading.Thread(target=_ask, args=(client.base_url,))
     asking.start()
     _until(lambda: emulator.requests.counts["credits"])
-    emulator.stop()  # the client would hang on for 20 s, the job for a minute
+    emulator.stop()  # the client would wait for 20 s, the job for a minute
     [job] = emulator.jobs
     assert job.finished is None
     asking.join()
     assert "credits" not in emulator.requests.statuses
 
 
-def test_each_has_its_own_port_and_its_own_jobs(connect):
+def test_each_emulator_has_its_own_port_and_jobs(connect):
     with SegmindEmulator() as one, SegmindEmulator() as other:
         connect(one).submitted()
         assert one.url != other.url
         assert (len(one.jobs), len(other.jobs)) == (1, 0)
 
 
-def test_it_can_be_started_again_on_its_port_and_folder(tmp_path, connect):
+def test_an_emulator_can_restart_with_the_same_port_and_folder(tmp_path, connect):
     with SegmindEmulator(data_dir=tmp_path) as emulator:
         connect(emulator).submitted()
     port = int(emulator.url.rpartition(":")[2])
@@ -127,7 +127,7 @@ def test_it_can_be_started_again_on_its_port_and_folder(tmp_path, connect):
         assert len(emulator.jobs) == 1
 
 
-def test_a_port_that_is_taken_is_said_so(capsys):
+def test_a_port_in_use_is_reported(capsys):
     from airflow_provider_segmind.emulator.__main__ import main
 
     handlers = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
@@ -138,10 +138,10 @@ def test_a_port_that_is_taken_is_said_so(capsys):
     finally:
         for number, handler in handlers:
             signal.signal(number, handler)
-    assert f"Cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+    assert f"Cannot start the emulator on 127.0.0.1:{port}" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_used_is_an_error_and_not_a_wait(tmp_path):
+def test_an_unusable_database_makes_the_start_fail(tmp_path):
     (tmp_path / "jobs.sqlite3").write_text("this is no database" * 100)
     emulator = SegmindEmulator(data_dir=tmp_path)
     with pytest.raises(RuntimeError, match="did not start"):
@@ -173,7 +173,7 @@ def test_the_command_line_has_every_option():
     )  # fmt: skip
 
 
-def test_the_command_line_has_the_services_own_defaults():
+def test_the_defaults_of_the_command_line_are_those_of_the_service():
     settings = parse([])
     assert (settings.port, settings.job_seconds, settings.job_sigma, settings.record_seconds) == (
         8765,
@@ -184,7 +184,7 @@ def test_the_command_line_has_the_services_own_defaults():
     assert settings.file_seconds == 7 * 24 * 3600
 
 
-def test_the_help_tells_each_default_once(capsys):
+def test_the_help_shows_each_default_once(capsys):
     with pytest.raises(SystemExit):
         parse(["--help"])
     said = " ".join(capsys.readouterr().out.split())
@@ -195,13 +195,13 @@ def test_the_help_tells_each_default_once(capsys):
 @pytest.mark.parametrize(
     "option", [["--job-seconds", "-1"], ["--requests-per-minute", "0"], ["--rate-window", "0"], ["--key", ""]]
 )
-def test_an_option_that_makes_no_sense_is_refused(option, capsys):
+def test_an_option_out_of_range_is_rejected_by_name(option, capsys):
     with pytest.raises(SystemExit):
         parse(option)
     assert option[0][2:].replace("-", "_") in capsys.readouterr().err
 
 
-def test_many_jobs_at_once(connect):
+def test_a_hundred_jobs_run_at_once(connect):
     with SegmindEmulator(job_seconds=0.2, job_sigma=0) as emulator:
         client = connect(emulator)
         ids = [client.submitted(inline(photo())) for _ in range(100)]

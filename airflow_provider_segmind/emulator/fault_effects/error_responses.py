@@ -1,6 +1,6 @@
-"""Answers that are not the service's own."""
+"""Faults that replace the response: errors, rate limits, redirects or any body."""
 
-# ruff: noqa: ARG001 - every fault is called alike
+# ruff: noqa: ARG001 - the signature of all faults
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
-from airflow_provider_segmind.emulator.calls import Answer, Call, Proceed
-from airflow_provider_segmind.emulator.effects.registry import fault
+from airflow_provider_segmind.emulator.fault_effects.registry import fault
+from airflow_provider_segmind.emulator.http_messages import EmulatorRequest, EmulatorResponse, Proceed
 
 Style = Literal["gateway", "html", "empty"]
 Reset = Literal[
@@ -34,39 +34,43 @@ ERROR_TEXTS = {
 }
 
 
-def _error(status: int, style: Style, text: str | None) -> Answer:
+def _error(status: int, style: Style, text: str | None) -> EmulatorResponse:
     text = ERROR_TEXTS.get(status, "Error") if text is None else text
     if style == "html":
         page = f"<html><head><title>{status}</title></head><body><h1>{status} {text}</h1></body></html>"
-        return Answer(status, {"content-type": "text/html"}, page.encode())
+        return EmulatorResponse(status, {"content-type": "text/html"}, page.encode())
     if style == "empty":
-        return Answer(status)
+        return EmulatorResponse(status)
     if status == 401:
-        return Answer.of_json(status, {"error": "invalid_api_key", "error_description": text, "status_code": status})
-    return Answer.of_json(status, {"error": text})
+        return EmulatorResponse.of_json(
+            status, {"error": "invalid_api_key", "error_description": text, "status_code": status}
+        )
+    return EmulatorResponse.of_json(status, {"error": text})
 
 
 @fault("submit")
 async def error(
-    call: Call, proceed: Proceed, *, status: int = 500, style: Style = "gateway", text: str | None = None
-) -> Answer:
-    """Answer with an error; nothing was accepted."""
+    request: EmulatorRequest, proceed: Proceed, *, status: int = 500, style: Style = "gateway", text: str | None = None
+) -> EmulatorResponse:
+    """Return an error; nothing is accepted."""
     return _error(status, style, text)
 
 
 @fault("submit")
 async def error_after_accept(
-    call: Call, proceed: Proceed, *, status: int = 504, style: Style = "html", text: str | None = None
-) -> Answer:
-    """Handle the request, then answer with an error all the same."""
+    request: EmulatorRequest, proceed: Proceed, *, status: int = 504, style: Style = "html", text: str | None = None
+) -> EmulatorResponse:
+    """Handle the request, then return an error nevertheless."""
     await proceed()
     return _error(status, style, text)
 
 
 @fault("submit", "status", "result", "credits")
-async def rate_limited(call: Call, proceed: Proceed, *, reset: Reset = "iso", seconds: float = 1.0) -> Answer:
-    """Answer 429, the reset that many seconds away in one of the formats."""
-    return Answer.of_json(429, {"error": ERROR_TEXTS[429]}, _reset_header(reset, time.time() + seconds))
+async def rate_limited(
+    request: EmulatorRequest, proceed: Proceed, *, reset: Reset = "iso", seconds: float = 1.0
+) -> EmulatorResponse:
+    """Return a 429 whose reset is this many seconds away, in one of the formats."""
+    return EmulatorResponse.of_json(429, {"error": ERROR_TEXTS[429]}, _reset_header(reset, time.time() + seconds))
 
 
 RESET_HEADER = "x-rate-limit-reset-at-utc"
@@ -87,55 +91,58 @@ RESETS: dict[Reset, Callable[[datetime], dict[str, str]]] = {
 
 
 def _reset_header(reset: Reset, at: float) -> dict[str, str]:
-    # Whole seconds, never before the reset: most of the formats can say no more.
+    # Most formats have whole seconds; round up, so that no client returns before the reset.
     return RESETS[reset](datetime.fromtimestamp(math.ceil(at), UTC))
 
 
 @fault("credits")
-async def no_balance(call: Call, proceed: Proceed) -> Answer:
-    """Answer that the account, whose key was accepted, has no balance record."""
-    answer = await proceed()
-    return Answer.of_json(404, {"error": "No credits found for the user"}) if answer.status == 200 else answer
+async def no_balance(request: EmulatorRequest, proceed: Proceed) -> EmulatorResponse:
+    """Return the 404 of an account that has no balance record, if its key is accepted."""
+    response = await proceed()
+    return (
+        EmulatorResponse.of_json(404, {"error": "No credits found for the user"})
+        if response.status == 200
+        else response
+    )
 
 
 @fault("any")
-async def redirect(call: Call, proceed: Proceed, *, url: str, status: int = 302) -> Answer:
-    """Answer with a redirect; nothing was accepted."""
-    return Answer(status, {"location": url})
+async def redirect(request: EmulatorRequest, proceed: Proceed, *, url: str, status: int = 302) -> EmulatorResponse:
+    """Return a redirect; nothing is accepted."""
+    return EmulatorResponse(status, {"location": url})
 
 
 @fault("any")
 async def raw(
-    call: Call,
+    request: EmulatorRequest,
     proceed: Proceed,
     *,
     body: str | bytes = b"",
     status: int = 200,
     content_type: str = "application/json",
     headers: dict[str, str] | None = None,
-) -> Answer:
-    """Answer with any body; nothing was accepted."""
-    return Answer(status, {"content-type": content_type, **_lower(headers)}, _bytes(body))
+) -> EmulatorResponse:
+    """Return any body; nothing is accepted."""
+    return _response(body, status, content_type, headers)
 
 
 @fault("any")
 async def raw_after_accept(
-    call: Call,
+    request: EmulatorRequest,
     proceed: Proceed,
     *,
     body: str | bytes = b"",
     status: int = 200,
     content_type: str = "application/json",
     headers: dict[str, str] | None = None,
-) -> Answer:
-    """Handle the request, then answer with any body."""
+) -> EmulatorResponse:
+    """Handle the request, then return any body."""
     await proceed()
-    return Answer(status, {"content-type": content_type, **_lower(headers)}, _bytes(body))
+    return _response(body, status, content_type, headers)
 
 
-def _bytes(body: str | bytes) -> bytes:
-    return body.encode() if isinstance(body, str) else body
-
-
-def _lower(headers: dict[str, str] | None) -> dict[str, str]:
-    return {name.lower(): value for name, value in (headers or {}).items()}
+def _response(body: str | bytes, status: int, content_type: str, headers: dict[str, str] | None) -> EmulatorResponse:
+    more = {name.lower(): value for name, value in (headers or {}).items()}
+    return EmulatorResponse(
+        status, {"content-type": content_type, **more}, body.encode() if isinstance(body, str) else body
+    )

@@ -1,4 +1,4 @@
-"""One request to the emulated service and its answer, as the faults see them."""
+"""The request and the response as the gateway and the faults see them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_segmind.emulator.jobs import Job, Plan
+from airflow_provider_segmind.emulator.jobs import Job, JobPlan
 
-Proceed = Callable[[], Awaitable["Answer"]]
+Proceed = Callable[[], Awaitable["EmulatorResponse"]]
 
-KINDS = (
+REQUEST_KINDS = (
     "submit",  # POST /v2/{model}
     "sync",  # POST /v1/{model}
     "status",  # GET /v2/requests/{id}/status
@@ -28,17 +28,17 @@ KINDS = (
 
 
 @dataclass(slots=True)
-class Answer:
+class EmulatorResponse:
     """
-    An answer that has not been sent yet.
+    A response that has not been sent yet.
 
     :param status: the HTTP status
-    :param headers: the headers, names in lower case, without ``content-length``
+    :param headers: the headers with lower-case names, without ``content-length``
     :param body: the body
-    :param cut_at: send this many bytes of the body, whose whole length was declared, then cut the connection
+    :param cut_at: declare the full length, send this many bytes of the body, then close the connection
     :param chunked: declare no length
-    :param pause: send the body in small pieces, this many seconds apart
-    :param endless: repeat the body until the client goes away
+    :param pause: send the body byte by byte, this many seconds apart
+    :param endless: repeat the body until the client disconnects
     """
 
     status: int
@@ -50,50 +50,46 @@ class Answer:
     endless: bool = False
 
     @classmethod
-    def of_json(cls, status: int, value: Any, headers: dict[str, str] | None = None) -> Answer:
+    def of_json(cls, status: int, value: Any, headers: dict[str, str] | None = None) -> EmulatorResponse:
         """
-        Make an answer of a JSON value.
+        Build a JSON response.
 
         :param status: the HTTP status
         :param value: the body
-        :param headers: further headers
+        :param headers: additional headers
         """
         return cls(status, {"content-type": "application/json", **(headers or {})}, json.dumps(value).encode())
 
     def json(self) -> Any:
-        """Return the body's JSON value, ``None`` where it is none."""
+        """Return the body's JSON value, or ``None`` if it is not JSON."""
         try:
             return json.loads(self.body)
         except ValueError:
             return None
 
 
-class ConnectionCut(Exception):  # noqa: N818 - an order to the gateway, nothing went wrong
-    """Thrown by a fault: close the connection without an answer."""
+class ConnectionCut(Exception):  # noqa: N818 - an instruction to the gateway, not an error
+    """Raised by a fault: close the connection without a response."""
 
 
 @dataclass(slots=True)
-class Call:
+class EmulatorRequest:
     """
     One request.
 
-    :param kind: one of :data:`KINDS`
-    :param method: the HTTP verb
-    :param path: the path
-    :param model: the model of a submit or of the job that is asked about
-    :param job: the job that is asked about
+    :param kind: one of :data:`REQUEST_KINDS`
+    :param model: the model of a submit, or of the job that the request is about
+    :param job: the job that the request is about
     :param raw: the body
     :param payload: the body's JSON value
-    :param image: what tells its image from another
-    :param source: the text that a fault's ``image`` is looked for in
-    :param plan: what faults decide about the job that this request creates
+    :param image: the identity of its input image, see :func:`~airflow_provider_segmind.emulator.jobs.image_identity`
+    :param source: the text in which a fault's ``image`` is searched
+    :param plan: what faults have decided about the job that this request creates
     :param files: the folder of the result files
-    :param disconnected: returns once the client has gone away
+    :param disconnected: returns once the client has disconnected
     """
 
     kind: str
-    method: str
-    path: str
     model: str | None
     job: Job | None
     raw: bytes
@@ -102,4 +98,4 @@ class Call:
     source: str
     files: Path
     disconnected: Callable[[], Awaitable[None]]
-    plan: Plan = field(default_factory=Plan)
+    plan: JobPlan = field(default_factory=JobPlan)

@@ -1,4 +1,4 @@
-"""The emulator's own routes: switching faults and looking at what happened. They need no key."""
+"""The emulator's own endpoints, without a key: switch faults, list jobs and requests."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_provider_segmind.emulator.faults import Fault, Faults
+from airflow_provider_segmind.emulator.job_runner import JobRunner
 from airflow_provider_segmind.emulator.request_log import RequestLog
-from airflow_provider_segmind.emulator.work import Workshop
 
 
-class Control:
+class ControlEndpoints:
     """
-    The routes under ``/emulator``.
+    The endpoints under ``/emulator``.
 
-    :param workshop: where jobs are done
-    :param faults: the switches
-    :param requests: what was asked
+    :param runner: runs the jobs
+    :param faults: the fault switches
+    :param requests: the request log
     """
 
-    def __init__(self, workshop: Workshop, faults: Faults, requests: RequestLog) -> None:
-        self._workshop = workshop
+    def __init__(self, runner: JobRunner, faults: Faults, requests: RequestLog) -> None:
+        self._runner = runner
         self._faults = faults
         self._requests = requests
 
@@ -43,19 +43,19 @@ class Control:
             Route("/emulator/requests", self.clear_requests, methods=["DELETE"]),
         ]
 
-    async def list_faults(self, request: Request) -> Response:  # noqa: ARG002 - endpoints are called alike
+    async def list_faults(self, request: Request) -> Response:  # noqa: ARG002 - the signature of all endpoints
         """``GET /emulator/faults``."""
         return JSONResponse([fault.as_dict() for fault in self._faults.all()])
 
     async def add_faults(self, request: Request) -> Response:
-        """``POST /emulator/faults``: one object or a list of them."""
+        """``POST /emulator/faults``: add the fault of a JSON object, or all of a list."""
         added: list[Fault] = []
         try:
-            wanted = await request.json()
-            for options in wanted if isinstance(wanted, list) else [wanted]:
-                added.append(self._faults.add(**_decoded(options)))  # noqa: PERF401 - some may be added
+            body = await request.json()
+            for options in body if isinstance(body, list) else [body]:
+                added.append(self._faults.add(**_decoded(options)))  # noqa: PERF401 - keeps those before an error
         except (TypeError, ValueError, binascii.Error) as error:
-            for fault in added:  # all or nothing
+            for fault in added:  # all faults of a list are added, or none
                 self._faults.remove(fault.id)
             return JSONResponse({"error": str(error)}, 400)
         return JSONResponse([fault.as_dict() for fault in added], 201)
@@ -71,13 +71,13 @@ class Control:
 
     async def jobs(self, request: Request) -> Response:  # noqa: ARG002
         """``GET /emulator/jobs``."""
-        now, store = time.time(), self._workshop.store
+        now, store = time.time(), self._runner.store
         return JSONResponse(
             {
                 "accepted": len(store.all()),
                 "posts_per_image": store.posts_per_image(),
                 "spent": round(store.spent(), 6),
-                "balance": self._workshop.balance,
+                "balance": self._runner.balance,
                 "jobs": [job.as_dict(now) for job in store.all()],
             }
         )
@@ -101,9 +101,9 @@ class Control:
 
 
 def _decoded(options: Any) -> dict[str, Any]:
-    """Return a fault's options; bytes come as Base64 under a name with the ending ``_base64``."""
+    """Decode a fault's options: a name that ends in ``_base64`` holds bytes as Base64."""
     if not isinstance(options, dict):
-        raise TypeError("a fault is a JSON object with at least a name")
+        raise TypeError("A fault must be a JSON object with a name.")
     return {
         name.removesuffix("_base64"): (base64.b64decode(value, validate=True) if name.endswith("_base64") else value)
         for name, value in options.items()

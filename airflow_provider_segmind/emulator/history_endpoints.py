@@ -1,4 +1,4 @@
-"""The request history: what was asked of the account, what it cost and where the result is."""
+"""The endpoints of the request history, which lists requests with their costs and results."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from airflow_provider_segmind.emulator.endpoints import error_response, output_url
 from airflow_provider_segmind.emulator.jobs import Job, JobStore
 from airflow_provider_segmind.emulator.rate_limit import iso_utc
-from airflow_provider_segmind.emulator.service import output_url, refuse
 
 DEFAULT_DAYS = 7
 MAX_DAYS = 31
@@ -22,9 +22,9 @@ SORTS = {
 }
 
 
-class History:
+class HistoryEndpoints:
     """
-    The list and the look-up by id.
+    The list of requests and the look-up by id.
 
     :param store: all jobs
     """
@@ -45,17 +45,17 @@ class History:
             last = date.fromisoformat(query.get("to_date", today.isoformat()))
             first = date.fromisoformat(query.get("from_date", (last - timedelta(DEFAULT_DAYS)).isoformat()))
         except ValueError as error:
-            return refuse(400, f"Bad query: {error}")
+            return error_response(400, f"Invalid query: {error}")
         status, sort_by = query.get("status"), query.get("sort_by", "model_created")
         order = query.get("sort_order", "desc")
         if page < 1 or not 1 <= per_page <= 100:
-            return refuse(400, "page must be at least 1 and per_page from 1 to 100")
+            return error_response(400, "page must be at least 1 and per_page from 1 to 100")
         if not timedelta() <= last - first <= timedelta(MAX_DAYS):
-            return refuse(400, f"The window must span at most {MAX_DAYS} days and not end before it begins")
+            return error_response(400, f"The window must span at most {MAX_DAYS} days and end after it begins")
         if status not in (None, "COMPLETED", "FAILED", "PENDING") or sort_by not in SORTS:
-            return refuse(400, "Unknown status or sort_by")
+            return error_response(400, "Unknown status or sort_by")
         if order not in ("asc", "desc"):
-            return refuse(400, "sort_order must be asc or desc")
+            return error_response(400, "sort_order must be asc or desc")
         jobs = [
             job
             for job in self._listed()
@@ -64,7 +64,7 @@ class History:
             and status in (None, _status(job))
         ]
         jobs.sort(key=SORTS[sort_by], reverse=order == "desc")
-        # A request with several outputs is listed once for each.
+        # A request with several outputs is listed once per output.
         outputs = [(job, name) for job in jobs for name in (*job.files,) or (None,)]
         shown = outputs[(page - 1) * per_page : page * per_page]
         return JSONResponse(
@@ -78,10 +78,10 @@ class History:
         )
 
     async def record(self, request: Request) -> Response:
-        """``GET /inference-request/request-history/{id}``: of any age."""
+        """``GET /inference-request/request-history/{id}``, for requests of any age."""
         job = self._store.get(request.path_params["request_id"])
         if job is None or time.time() < job.listed:
-            return refuse(404, "Request not found")
+            return error_response(404, "Request not found")
         return JSONResponse(self._row(request, job, job.files[0] if job.files else None))
 
     def _row(self, request: Request, job: Job, name: str | None) -> dict[str, Any]:

@@ -1,16 +1,15 @@
-"""Faults of the records: those of the gateway and those of the request history."""
+"""Faults of the records of the gateway and of the request history."""
 
 from __future__ import annotations
 
 import httpx
 import pytest
 
+from .conftest import HISTORY
 from .photos import inline, photo
 
-HISTORY = "/inference-request/request-history"
 
-
-def test_a_record_expires_early_and_the_history_still_knows(client, emulator):
+def test_expire_record_makes_the_id_a_404_while_the_history_keeps_it(client, emulator):
     request_id = client.submitted()
     client.finished(request_id)
     emulator.faults.add("expire_record")
@@ -20,14 +19,20 @@ def test_a_record_expires_early_and_the_history_still_knows(client, emulator):
     assert client.get(url).status_code == 200
 
 
-def test_history_can_lack_the_inputs(client, emulator):
+def test_history_without_body_omits_the_inputs(client, emulator):
     request_id = client.submitted()
     emulator.faults.add("history_without_body", times=2)
     assert "request_body" not in client.get(HISTORY).json()["data"][0]
     assert "request_body" not in client.get(f"{HISTORY}/{request_id}").json()
 
 
-def test_history_can_shorten_the_inputs(client, emulator):
+def test_history_without_time_omits_the_time_of_the_request(client, emulator):
+    request_id = client.submitted()
+    emulator.faults.add("history_without_time")
+    assert "model_created" not in client.get(f"{HISTORY}/{request_id}").json()
+
+
+def test_history_short_body_shortens_long_inputs(client, emulator):
     client.submitted(preserve_alpha=True)
     emulator.faults.add("history_short_body", length=10)
     (row,) = client.get(HISTORY).json()["data"]
@@ -35,14 +40,14 @@ def test_history_can_shorten_the_inputs(client, emulator):
 
 
 @pytest.mark.parametrize("rows", ["results", "items", "generations", "list"])
-def test_history_can_hold_its_rows_elsewhere(client, emulator, rows):
+def test_history_shape_moves_the_rows_to_another_key(client, emulator, rows):
     request_id = client.submitted()
     emulator.faults.add("history_shape", rows=rows)
     body = client.get(HISTORY).json()
     assert [row["request_id"] for row in (body if rows == "list" else body[rows])] == [request_id]
 
 
-def test_history_can_be_late_for_one_request_and_away_for_all(client, emulator):
+def test_the_history_can_list_one_request_late_and_be_unreachable_for_all(client, emulator):
     emulator.faults.add("history_late", seconds=60)
     client.submitted()
     listed = client.submitted()

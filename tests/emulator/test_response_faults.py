@@ -1,4 +1,4 @@
-"""Faults of the answers to polls: late, endless, elsewhere, or in other words."""
+"""Faults that delay, replace or change responses."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import json
 import httpx
 import pytest
 
+from .conftest import HISTORY
 from .photos import decode, inline, photo
 
-HISTORY = "/inference-request/request-history"
 
-
-def test_an_answer_is_late(client, connect, emulator):
+def test_slow_delays_the_response(client, connect, emulator):
     emulator.faults.add("slow", on="credits", seconds=3600)
     emulator.faults.add("slow", on="credits", nth=2, seconds=0.1)
     with pytest.raises(httpx.ReadTimeout):
@@ -21,7 +20,7 @@ def test_an_answer_is_late(client, connect, emulator):
     assert client.get("/v1/get-user-credits").json() == {"credits": 100.0}
 
 
-def test_an_answer_drips(client, connect, emulator):
+def test_drip_sends_the_body_byte_by_byte(client, connect, emulator):
     emulator.faults.add("drip", on="credits", times=2, seconds=0.01)
     assert client.get("/v1/get-user-credits").json() == {"credits": 100.0}
     emulator.faults.clear()
@@ -30,31 +29,31 @@ def test_an_answer_drips(client, connect, emulator):
         connect(emulator, timeout=0.2).get("/v1/get-user-credits")
 
 
-def test_an_answer_never_ends(client, emulator):
+def test_endless_sends_a_body_without_end(client, emulator):
     emulator.faults.add("endless", on="status")
-    with client.stream("GET", "/v2/requests/x/status") as answer:
+    with client.stream("GET", "/v2/requests/x/status") as response:
         size = 0
-        for chunk in answer.iter_raw():
+        for chunk in response.iter_raw():
             size += len(chunk)
             if size > 3_000_000:
                 break
     assert client.get("/v1/get-user-credits").status_code == 200
 
 
-def test_polls_fail_in_a_burst(client, emulator):
+def test_error_can_strike_several_polls_in_a_row(client, emulator):
     emulator.faults.add("error", on=["status", "result"], nth=2, times=3, status=503)
     request_id = client.submitted()
     assert [client.status(request_id).status_code for _ in range(6)] == [200, 503, 503, 503, 200, 200]
 
 
-def test_a_redirect_leads_elsewhere(client, emulator):
+def test_redirect_sends_the_client_to_another_url(client, emulator):
     emulator.faults.add("redirect", on="file", url="http://decoy.test/x", status=307)
-    answer = client.get(client.run().json()["output"])
-    assert (answer.status_code, answer.headers["location"]) == (307, "http://decoy.test/x")
+    response = client.get(client.run().json()["output"])
+    assert (response.status_code, response.headers["location"]) == (307, "http://decoy.test/x")
 
 
 @pytest.mark.parametrize("kind", ["status", "result"])
-def test_a_status_can_be_a_word_that_nobody_knows(client, emulator, kind):
+def test_unknown_status_replaces_the_status_once(client, emulator, kind):
     request_id = client.submitted()
     client.finished(request_id)
     emulator.faults.add("unknown_status", on=kind, word="COOLING")
@@ -62,13 +61,13 @@ def test_a_status_can_be_a_word_that_nobody_knows(client, emulator, kind):
     assert [client.get(path).json()["status"] for _ in range(2)] == ["COOLING", "COMPLETED"]
 
 
-def test_metrics_can_be_empty(client, emulator):
+def test_no_metrics_empties_the_metrics(client, emulator):
     emulator.faults.add("no_metrics", on="result")
     assert client.run().json()["metrics"] == {}
 
 
 @pytest.mark.parametrize("style", ["base64", "data_uri"])
-def test_a_result_can_be_inline(client, emulator, style):
+def test_output_as_returns_the_image_inline(client, emulator, style):
     emulator.faults.add("output_as", style=style)
     body = client.run().json()
     text = body["output"].removeprefix("data:image/png;base64,")
@@ -77,7 +76,14 @@ def test_a_result_can_be_inline(client, emulator, style):
     assert "images" not in body
 
 
-def test_a_result_can_be_told_in_other_forms(client, emulator):
+def test_output_as_several_names_two_files(client, emulator):
+    emulator.faults.add("output_as", style="several")
+    first, second = (image["url"] for image in client.run().json()["images"])
+    assert first != second
+    assert client.get(first).status_code == 200
+
+
+def test_output_as_returns_the_url_in_other_fields(client, emulator):
     request_id = client.submitted()
     url = client.finished(request_id).json()["output"]
     told = {}
@@ -97,7 +103,7 @@ def test_a_result_can_be_told_in_other_forms(client, emulator):
     }
 
 
-def test_every_address_can_lead_to_a_decoy(client, emulator):
+def test_foreign_url_replaces_every_url_but_those_of_the_request_body(client, emulator):
     emulator.faults.add("foreign_url", url="http://decoy.test/x", times=None)
     submitted = client.submit("http://127.0.0.1:9/none.png").json()
     assert [submitted[name] for name in ("poll_url", "status_url", "response_url")] == ["http://decoy.test/x"] * 3

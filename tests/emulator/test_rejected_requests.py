@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from .conftest import MODEL
+from .conftest import HISTORY, MODEL
 
 ENDPOINTS = [
     ("POST", f"/v1/{MODEL}"),
@@ -11,12 +11,12 @@ ENDPOINTS = [
     ("GET", "/v2/requests/x/status"),
     ("GET", "/v1/get-user-credits"),
     ("POST", "/upload-asset"),
-    ("GET", "/inference-request/request-history"),
-    ("GET", "/inference-request/request-history/x"),
+    ("GET", HISTORY),
+    ("GET", f"{HISTORY}/x"),
 ]
 
 
-def test_a_missing_and_a_refused_key_are_told_apart(emulator, connect):
+def test_a_missing_and_a_wrong_key_get_different_messages(emulator, connect):
     nobody, stranger = connect(emulator, headers={}), connect(emulator, headers={"x-api-key": "SG_wrong"})
     for method, path in ENDPOINTS:
         missing, refused = nobody.request(method, path), stranger.request(method, path)
@@ -25,13 +25,13 @@ def test_a_missing_and_a_refused_key_are_told_apart(emulator, connect):
         assert missing.json()["error_description"] != refused.json()["error_description"]
 
 
-def test_a_bearer_token_is_refused(emulator, connect):
+def test_a_bearer_token_is_rejected(emulator, connect):
     client = connect(emulator, headers={"authorization": f"Bearer {emulator.key}"})
     assert {client.request(method, path).status_code for method, path in ENDPOINTS} == {401}
 
 
 @pytest.mark.segmind_emulator(key=None)
-def test_without_a_key_of_its_own_any_key_will_do(emulator, connect):
+def test_without_a_configured_key_any_key_is_accepted(emulator, connect):
     for headers, status in [({"x-api-key": "anything"}, 200), ({}, 401)]:
         assert connect(emulator, headers=headers).get("/v1/get-user-credits").status_code == status
 
@@ -39,10 +39,10 @@ def test_without_a_key_of_its_own_any_key_will_do(emulator, connect):
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", f"/v2/{MODEL}"), ("POST", "/v2/requests/x/status"), ("GET", "/upload-asset")]
 )
-def test_the_wrong_verb_is_answered_in_html(client, method, path):
-    answer = client.request(method, path)
-    assert answer.status_code == 405
-    assert answer.headers["content-type"].startswith("text/html")
+def test_a_wrong_method_is_a_405_in_html(client, method, path):
+    response = client.request(method, path)
+    assert response.status_code == 405
+    assert response.headers["content-type"].startswith("text/html")
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
@@ -50,10 +50,10 @@ def test_the_wrong_verb_is_answered_in_html(client, method, path):
     ("model", "status"),
     [("no-such-model", 404), ("sd1.5-txt2img", 410), ("team-only-model", 403), ("over-team-limit", 406)],
 )
-def test_a_model_that_cannot_be_used(client, emulator, version, model, status):
-    answer = client.post(f"/{version}/{model}", json={"prompt": "x"})
-    assert answer.status_code == status
-    assert list(answer.json()) == ["error"]
+def test_each_unavailable_model_has_its_own_status(client, emulator, version, model, status):
+    response = client.post(f"/{version}/{model}", json={"prompt": "x"})
+    assert response.status_code == status
+    assert list(response.json()) == ["error"]
     assert len(emulator.jobs) == 0
 
 
@@ -62,9 +62,9 @@ def test_an_unknown_path_is_a_404_in_the_gateways_envelope(client):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"3", b"\xff", b"[" * 100_000])
-def test_a_body_that_is_no_object_is_a_400(client, body):
-    answer = client.post(f"/v2/{MODEL}", content=body, headers={"content-type": "application/json"})
-    assert answer.status_code == 400
+def test_a_body_that_is_not_a_json_object_is_a_400(client, body):
+    response = client.post(f"/v2/{MODEL}", content=body, headers={"content-type": "application/json"})
+    assert response.status_code == 400
 
 
 def test_another_content_type_is_a_406(client):
@@ -72,16 +72,16 @@ def test_another_content_type_is_a_406(client):
 
 
 @pytest.mark.segmind_emulator(credits=0.05)
-def test_without_credits_nothing_is_accepted_and_the_balance_is_named(client, emulator):
+def test_with_too_few_credits_a_submit_is_a_406_with_the_balance(client, emulator):
     client.run()
-    answer = client.submit()
-    assert answer.status_code == 406
-    assert answer.json() == {"error": "Insufficient credits. Your balance is $0.0200"}
+    response = client.submit()
+    assert response.status_code == 406
+    assert response.json() == {"error": "Insufficient credits. Your balance is $0.0200"}
     assert len(emulator.jobs) == 1
 
 
 @pytest.mark.segmind_emulator(requests_per_minute=3, rate_window=1)
-def test_the_rate_limit_says_when_it_resets_and_then_opens(client, emulator):
+def test_requests_are_accepted_again_after_the_announced_reset(client, emulator):
     from datetime import datetime
     from time import sleep, time
 
@@ -92,34 +92,34 @@ def test_the_rate_limit_says_when_it_resets_and_then_opens(client, emulator):
     assert "retry-after" not in refused.headers
     reset = datetime.fromisoformat(refused.headers["x-rate-limit-reset-at-utc"]).timestamp()
     assert time() < reset <= time() + 1
-    sleep(max(0.0, reset - time()))  # the reset is the condition
+    sleep(max(0.0, reset - time()))  # the announced reset is what this test is about
     assert client.submit().status_code == 200
     assert len(emulator.jobs) == 2
 
 
 @pytest.mark.segmind_emulator(requests_per_minute=1)
-def test_files_and_history_are_other_hosts_which_the_rate_limit_does_not_cover(client):
+def test_the_rate_limit_does_not_apply_to_files_and_history(client):
     client.submit()
     assert client.get("/v1/get-user-credits").status_code == 429
-    assert client.get("/inference-request/request-history").status_code == 200
+    assert client.get(HISTORY).status_code == 200
     assert client.get("/generations/none.png").status_code == 404
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("steps", [0, 51, "20", True, None])
-def test_a_rejected_value_is_a_406_at_once(client, emulator, version, steps):
-    answer = client.post(f"/{version}/strict-model", json={"prompt": "x", "steps": steps})
-    assert (answer.status_code, list(answer.json())) == (406, ["error"])
-    assert "steps" in answer.json()["error"]
+def test_strict_model_rejects_invalid_steps_with_a_406(client, emulator, version, steps):
+    response = client.post(f"/{version}/strict-model", json={"prompt": "x", "steps": steps})
+    assert (response.status_code, list(response.json())) == (406, ["error"])
+    assert "steps" in response.json()["error"]
     assert len(emulator.jobs) == 0
 
 
-def test_a_value_that_is_not_rejected_is_accepted(client):
+def test_strict_model_accepts_valid_steps(client):
     assert client.post("/v2/strict-model", json={"prompt": "x", "steps": 50}).status_code == 200
 
 
-def test_an_account_without_a_balance_record_is_a_404_once_its_key_is_accepted(client, connect, emulator):
+def test_no_balance_is_a_404_for_an_accepted_key_only(client, connect, emulator):
     emulator.faults.add("no_balance", times=None)
-    answer = client.get("/v1/get-user-credits")
-    assert (answer.status_code, answer.json()) == (404, {"error": "No credits found for the user"})
+    response = client.get("/v1/get-user-credits")
+    assert (response.status_code, response.json()) == (404, {"error": "No credits found for the user"})
     assert connect(emulator, headers={"x-api-key": "SG_wrong"}).get("/v1/get-user-credits").status_code == 401

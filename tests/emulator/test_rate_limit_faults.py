@@ -1,4 +1,4 @@
-"""The 429 in all the forms that it may have."""
+"""The fault rate_limited: a 429 with the reset in each format."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ RESET_FORMATS = {
 
 
 @pytest.mark.parametrize("reset", RESET_FORMATS)
-def test_a_429_says_when_it_resets_in_each_format(client, emulator, reset):
+def test_rate_limited_announces_the_reset_in_each_format(client, emulator, reset):
     emulator.faults.add("rate_limited", reset=reset, seconds=3600)
     earliest = time.time() + 3600
-    answer = client.submit()
-    latest = time.time() + 3601  # most of the formats know whole seconds only
-    assert answer.status_code == 429
-    assert earliest <= RESET_FORMATS[reset](answer.headers["x-rate-limit-reset-at-utc"]) <= latest
+    response = client.submit()
+    latest = time.time() + 3601  # most formats have whole seconds
+    assert response.status_code == 429
+    assert earliest <= RESET_FORMATS[reset](response.headers["x-rate-limit-reset-at-utc"]) <= latest
     assert len(emulator.jobs) == 0
 
 
@@ -38,17 +38,17 @@ def test_a_429_says_when_it_resets_in_each_format(client, emulator, reset):
         ("none", {}),
     ],
 )
-def test_a_429_can_be_of_no_help(client, emulator, reset, headers):
+def test_rate_limited_can_announce_an_unusable_reset_or_none(client, emulator, reset, headers):
     emulator.faults.add("rate_limited", on="status", reset=reset)
-    answer = client.status("x")
-    assert answer.status_code == 429
-    assert {name: value for name, value in answer.headers.items() if "r-a" in name or "rate" in name} == headers
+    response = client.status("x")
+    assert response.status_code == 429
+    assert {name: value for name, value in response.headers.items() if "r-a" in name or "rate" in name} == headers
 
 
-def test_a_429_can_have_retry_after(client, emulator):
+def test_rate_limited_can_send_retry_after(client, emulator):
     emulator.faults.add("rate_limited", reset="retry_after", seconds=3600)
     emulator.faults.add("rate_limited", nth=2, reset="retry_after_date", seconds=3600)
-    assert int(client.submit().headers["retry-after"]) in (3600, 3601)  # whole seconds, never before the reset
+    assert int(client.submit().headers["retry-after"]) in (3600, 3601)  # whole seconds, rounded up
     earliest = time.time() + 3600
     at = email.utils.parsedate_to_datetime(client.submit().headers["retry-after"]).timestamp()
     assert earliest <= at <= time.time() + 3601
