@@ -168,7 +168,7 @@ def test_the_checker_finds_an_import_against_the_order(module, source, named):
 @pytest.mark.parametrize(
     ("module", "source", "named"),
     [
-        ("hooks.segmind", "import httpx", "httpx"),
+        ("hooks.connection", "import httpx", "httpx"),
         ("hooks.segmind", "from http.client import HTTPConnection", "http.client.HTTPConnection"),
         ("files.s3", "def f():\n    import urllib3", "urllib3"),
         ("files.source", "from urllib.request import urlopen", "urllib.request.urlopen"),
