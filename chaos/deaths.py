@@ -41,8 +41,8 @@ SEAMS = {
     "write checkpoint": "airflow_provider_segmind.jobs.checkpoint:TaskCheckpoints.write",
     "mark delivered": "airflow_provider_segmind.jobs.checkpoint:TaskCheckpoints.mark_delivered",
     "wait in the worker": "airflow_provider_segmind.jobs.run:JobRun._wait_for_end",
-    "download": "airflow_provider_segmind.jobs.run:JobRun._download",
-    "upload": "airflow_provider_segmind.jobs.run:store",
+    "download": "airflow_provider_segmind.jobs.delivery:Delivery._download",
+    "upload": "airflow_provider_segmind.jobs.delivery:store",
 }
 """The functions of the package that are wrapped. Each has a comment "Chaos seam" where it is defined or called, and a
 test holds both together: who renames one of them sees it fail."""

@@ -1,237 +1,445 @@
-"""Where results go: the destination a user gave, and a finished file that appears there whole or not at all."""
+"""Destinations: where results go, what is stored there already, and a file that appears there whole or not at all."""
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
-import re
+import secrets
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
-from urllib.parse import quote
+from typing import Any, BinaryIO
 
-from airflow_provider_segmind.exceptions import SegmindInputError
-from airflow_provider_segmind.files.local import appearing
-from airflow_provider_segmind.files.location import (
-    S3_SCHEMES,
-    URL_SCHEMES,
-    is_object_store,
-    local_path,
-    public,
-    scheme_of,
-    shown,
-    split_s3,
-    text_of,
+from airflow_provider_segmind.api.redaction import redact
+from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
+from airflow_provider_segmind.files.formats import extension_of
+from airflow_provider_segmind.files.location import Location, parse_location, quoted, without_query
+from airflow_provider_segmind.files.object_store import object_errors, object_store
+from airflow_provider_segmind.files.provenance import (
+    Provenance,
+    StoredResult,
+    find_at,
+    refuse_other_image,
+    sidecar_of,
 )
-from airflow_provider_segmind.files.s3 import s3_errors, s3_hook
-from airflow_provider_segmind.files.source import object_errors
+from airflow_provider_segmind.files.s3 import error_code, s3_errors, s3_hook, upload
+from airflow_provider_segmind.files.source import ImageSource, refuse_unless_file
 
-if TYPE_CHECKING:
-    from airflow_provider_segmind.files.source import ImageSource
+log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
-_MAX_METADATA = 2048  # S3's, for all names and values together
+_MAX_USER_METADATA = 1000  # leaves room for ours
+_MAX_WRITES = 4  # of one result while others write the same object at the same time
 _SAME_STORE = {"gcs": "gs", "abfss": "abfs", "az": "abfs"}
-_PRINTABLE = "".join(chr(code) for code in range(32, 127))
+_RESULT_EXTENSIONS = (".png", ".jpg", ".webp")
+_SAME_EXTENSION = {".jpeg": ".jpg", ".jpe": ".jpg", ".tiff": ".tif"}
+# The names that boto3's upload_fileobj takes and that do not depend on the file. Kept here because boto3 is not
+# imported while a DAG file is parsed.
+_S3_EXTRA_ARGS = frozenset(
+    {
+        "ACL",
+        "CacheControl",
+        "ChecksumAlgorithm",
+        "ContentDisposition",
+        "ContentEncoding",
+        "ContentLanguage",
+        "ExpectedBucketOwner",
+        "Expires",
+        "GrantFullControl",
+        "GrantRead",
+        "GrantReadACP",
+        "GrantWriteACP",
+        "Metadata",
+        "ObjectLockLegalHoldStatus",
+        "ObjectLockMode",
+        "ObjectLockRetainUntilDate",
+        "RequestPayer",
+        "SSECustomerAlgorithm",
+        "SSECustomerKey",
+        "SSECustomerKeyMD5",
+        "SSEKMSEncryptionContext",
+        "SSEKMSKeyId",
+        "ServerSideEncryption",
+        "StorageClass",
+        "Tagging",
+        "WebsiteRedirectLocation",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
     """
-    Where a result goes.
+    Where results go.
 
-    :param kind: how it is written
-    :param uri: ``s3://bucket/key``, a local path, or another store's URI
+    :param location: an object's or a file's, or that of a prefix
     :param is_prefix: it ends in ``/``: each result is named after its source
     """
 
-    kind: Literal["s3", "file", "object"]
-    uri: str
+    location: Location
     is_prefix: bool
 
-    def locate(self, *, stem: str, extension: str) -> str:
+    def locate(self, *, stem: str, extension: str) -> Location:
         """
-        Return the URI of one result.
+        Return the location of one result.
 
         :param stem: for a prefix: the name without extension; a slash in it becomes ``_``
         :param extension: for a prefix: with or without its dot
         """
         if not self.is_prefix:
-            return self.uri
-        return f"{self.uri}{stem.replace('/', '_')}.{extension.removeprefix('.')}"
+            return self.location
+        return self.location.child(f"{stem.replace('/', '_')}.{extension.removeprefix('.')}")
 
 
-def parse_destination(destination: object) -> Destination:
+def parse_destination(value: object) -> Destination:
     """
-    Recognise a destination; nothing is opened, only a local path is asked whether it is a folder.
+    Recognise a destination. Nothing is opened; a local path is only checked for being a folder.
 
-    :param destination: ``s3://bucket/key``, a local path, ``file://``, another object store's URI or an
-        ObjectStoragePath; ending in ``/`` it is a prefix
+    :param value: ``s3://bucket/key``, a local path, ``file://``, another object store's URI or an ObjectStoragePath;
+        ending in ``/`` it is a prefix
     :raises SegmindInputError: it is empty, has an unknown scheme or no key, or is a folder without a trailing ``/``
     """
-    text = text_of("destination", destination)
-    scheme = scheme_of("destination", text)
-    if scheme in S3_SCHEMES:
-        split_s3("destination", text)
-        uri = "s3" + text[len(scheme) :]
-        if "/" not in uri.partition("://")[2]:
-            raise SegmindInputError(
-                f"destination is {public(uri)!r}, which has no key: write s3://bucket/key.png, or s3://bucket/prefix/"
-            )
-        return Destination("s3", uri, uri.endswith("/"))
-    if scheme and scheme != "file":
-        if scheme in URL_SCHEMES or not is_object_store(scheme):
-            raise SegmindInputError(
-                f"destination is {shown(text)}: {scheme}:// cannot be written to: "
-                "write s3://bucket/key, a local path or another object store's URI"
-            )
-        return Destination("object", text, text.endswith("/"))
-    path = local_path("destination", text)
-    if not path.endswith("/") and os.path.isdir(path):  # noqa: PTH112 - pathlib's raises where it may not look
+    location = parse_location("destination", value)
+    if location.kind == "url":
         raise SegmindInputError(
-            f"destination is {path!r}, a folder: write {path + '/'!r} (as text, a path object drops the slash), "
-            "or name a file in it"
+            f"destination is {quoted(location.uri)}, and a URL cannot be written to. Write s3://bucket/key, a local "
+            "path or another object store's URI."
         )
-    return Destination("file", path, path.endswith("/"))
+    if location.kind == "s3" and location.uri.count("/") < 3:
+        raise SegmindInputError(
+            f"destination is {location.label!r}, which has no key. Write s3://bucket/key.png or s3://bucket/prefix/."
+        )
+    is_prefix = location.uri.endswith("/")
+    if location.kind == "file" and not is_prefix and os.path.isdir(location.uri):  # noqa: PTH112 - pathlib's may raise
+        raise SegmindInputError(
+            f"destination is {location.uri!r}, a folder. Write {location.uri + '/'!r} (as text, since a path object "
+            "drops the slash), or name a file in it."
+        )
+    return Destination(location, is_prefix)
+
+
+def check_s3_extra_args(value: object) -> dict[str, Any]:
+    """
+    Check the upload arguments for S3 without importing boto3.
+
+    ``Metadata`` is stored together with our own, whose names begin with ``segmind-``. ``ContentType`` and checksum
+    values are refused, as they depend on the file.
+
+    :param value: a mapping of boto3's names to their values, or ``None``
+    :raises SegmindInputError: a name is unknown, or a value is not what boto3 takes
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise SegmindInputError(f"s3_extra_args is {redact(repr(value), limit=60)}. Give a dict of boto3's names.")
+    for name, argument in value.items():
+        _check_extra_arg(name, argument)
+    return dict(value)
+
+
+def _check_extra_arg(name: object, argument: object) -> None:
+    if name == "ContentType":
+        raise SegmindInputError("s3_extra_args names ContentType, which is set by what the result is. Leave it out.")
+    if name not in _S3_EXTRA_ARGS:
+        lower = {known.lower(): known for known in _S3_EXTRA_ARGS}
+        near = get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
+        hint = f"Did you mean {lower[near[0]]!r}?" if near else f"Known are {', '.join(sorted(_S3_EXTRA_ARGS))}."
+        raise SegmindInputError(
+            f"s3_extra_args names {redact(name, limit=60)!r}, which is not an upload argument of boto3. {hint}"
+        )
+    if name == "Metadata":
+        _check_metadata(argument)
+    elif not isinstance(argument, str | datetime):
+        hint = "Write 'key=value&other=value'." if name == "Tagging" else "Give a string."
+        raise SegmindInputError(f"s3_extra_args[{name!r}] is of type {type(argument).__name__}. {hint}")
+
+
+def _check_metadata(metadata: object) -> None:
+    texts = [part for item in metadata.items() for part in item] if isinstance(metadata, Mapping) else [None]
+    if not all(isinstance(text, str) and text.isascii() for text in texts):
+        raise SegmindInputError("s3_extra_args['Metadata'] must be a dict of ASCII strings.")
+    if any(str(text).lower().startswith("segmind-") for text in texts[::2]):
+        raise SegmindInputError("s3_extra_args['Metadata'] has a name that begins with 'segmind-'. Rename it.")
+    if sum(len(str(text)) for text in texts) > _MAX_USER_METADATA:
+        raise SegmindInputError(f"s3_extra_args['Metadata'] is larger than {_MAX_USER_METADATA} bytes. Shorten it.")
 
 
 def check_destination(destination: Destination, *, aws_conn_id: str | None) -> None:
     """
-    Refuse a destination that could not be written to, before anything is paid for; nothing is written.
+    Refuse a destination that could not be written to, before anything is paid for. Nothing is written.
 
-    What only an attempt can show (a policy that allows reading alone, a full disk) is not found out here.
+    What only a write can show (a policy that allows reading alone, a full disk) is not found here.
 
     :param aws_conn_id: the AWS connection for ``s3://``; ``None`` is boto's default chain
     :raises SegmindInputError: there is no such bucket, or no folder can be made where the path leads
     :raises SegmindStorageError: S3 is down, slow or fails
     """
-    if destination.kind == "s3":
-        bucket, _, _ = split_s3("destination", destination.uri)
-        with s3_errors("destination", destination.uri, aws_conn_id):
+    location = destination.location
+    if location.kind == "s3":
+        with s3_errors(location, aws_conn_id):
             from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
             try:
-                s3_hook(destination.uri, aws_conn_id).get_conn().head_bucket(Bucket=bucket)
+                s3_hook(location, aws_conn_id).get_conn().head_bucket(Bucket=location.bucket)
             except ClientError as error:
-                # Who may write need not be allowed to look: only a missing bucket and a failing S3 count.
-                if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in (301, 400, 401, 403):
+                # Who may write need not be allowed to list: only a missing bucket and a failing S3 count.
+                if error_code(error)[0] not in (301, 400, 401, 403):
                     raise
-    elif destination.kind == "file":
-        place = Path(destination.uri) if destination.is_prefix else Path(destination.uri).parent
-        while not os.path.lexists(place) and place != place.parent:
-            place = place.parent
-        if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):  # noqa: PTH112 - as above
+    elif location.kind == "file":
+        folder = Path(location.uri) if destination.is_prefix else Path(location.uri).parent
+        while not os.path.lexists(folder) and folder != folder.parent:
+            folder = folder.parent
+        if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112 - as above
             raise SegmindInputError(
-                f"destination: {public(destination.uri)} cannot be written: {public(str(place))} is no folder that "
-                "the worker's user may write to: give another path"
+                f"{location.where} cannot be written: {without_query(str(folder))} is not a folder that the worker's "
+                "user may write to. Give another path."
             )
     else:
-        from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-        with object_errors("destination", public(destination.uri)):
-            _ = ObjectStoragePath(destination.uri).fs  # needs the store's provider and its connection
+        with object_errors(location):
+            object_store(location)  # needs the store's provider and its connection
 
 
-def refuse_same_place(source: ImageSource, uri: str) -> None:
+def refuse_same_place(source: ImageSource, target: Location) -> None:
     """
     Refuse a result that would replace its own photo: a Clear would then pay for erasing what is erased already.
 
-    :param source: the image
-    :param uri: what :meth:`Destination.locate` returned
+    :param target: what :meth:`Destination.locate` returned
     :raises SegmindInputError: both are the same object or file, whatever connection, link or spelling leads to it
     """
-    destination = parse_destination(uri)
-    if _place(source.kind, source.value) == _place(destination.kind, destination.uri):
+    if _place(source.location) == _place(target):
         raise SegmindInputError(
-            f"destination: {public(uri)} is the image itself: name another folder or file, or the photo would be lost"
+            f"{target.where} is the image itself, and the photo would be lost. Name another folder or file."
         )
 
 
-def _place(kind: str, uri: str) -> tuple[str, ...]:
-    """Return what two ways to write one place have in common; places of different kinds differ in its length."""
-    if kind == "s3":
-        return split_s3("destination", uri)[:2]
-    if kind == "file":
-        return (os.path.realpath(uri),)
-    scheme, _, rest = uri.partition("://")
+def _place(location: Location) -> tuple[str, ...]:
+    """Return what two ways to write one place have in common."""
+    if location.kind == "s3":
+        return ("s3", location.bucket, location.key)
+    if location.kind == "file":
+        return ("file", os.path.realpath(location.uri))
+    scheme, _, rest = location.uri.partition("://")
     authority, _, key = rest.partition("/")
     return (_SAME_STORE.get(scheme.lower(), scheme.lower()), authority.rpartition("@")[2], key)
 
 
+def find_stored(destination: Destination, stem: str | None, *, aws_conn_id: str | None) -> StoredResult | None:
+    """
+    Return what is at a destination already, ``None`` where nothing is or nothing can be seen.
+
+    :param stem: for a prefix: the name of the result without extension; the extensions of images are tried in turn
+    :param aws_conn_id: the AWS connection for ``s3://``; ``None`` is boto's default chain
+    :raises SegmindInputError: the store cannot be used at all, such as for want of credentials
+    :raises SegmindStorageError: the store is down, slow or fails
+    """
+    if not destination.is_prefix:
+        return find_at(destination.location, aws_conn_id)
+    found = None
+    for extension in _RESULT_EXTENSIONS if stem else ():
+        stored = find_at(destination.locate(stem=stem or "", extension=extension), aws_conn_id)
+        if stored is not None and stored.provenance is not None:
+            return stored
+        found = found or stored
+    return found
+
+
 def store(
     file: BinaryIO,
-    uri: str,
+    target: Location,
     *,
     content_type: str,
-    metadata: Mapping[str, str],
+    provenance: Provenance,
     aws_conn_id: str | None,
+    s3_extra_args: Mapping[str, Any] | None = None,
+    derived: bool,
 ) -> None:
     """
-    Stream a finished file to its destination, over what is there.
+    Stream a finished file to its destination.
 
-    S3 shows the object whole or not at all, and a failed multipart upload is aborted; of a killed process its parts
-    remain, unseen, until the bucket's lifecycle rule removes them. A local file is renamed into place. Another
-    store gets neither content type nor metadata; one that shows an object before it is closed (``memory``,
-    ``sftp``) may show a part of it for the while, which is removed on failure unless it replaced something.
+    S3 shows the object whole or not at all, and a failed multipart upload is aborted; if the process is killed, its
+    parts remain, invisible, until the bucket's lifecycle rule removes them. A local file is renamed into place.
+    Another store does not get the content type; one that shows an object before it is closed (``memory``, ``sftp``)
+    may show a part of it meanwhile, which is removed on failure unless it replaced something.
 
     :param file: complete and seekable; read from its start, and left open
-    :param uri: what :meth:`Destination.locate` returned
-    :param content_type: the media type, for S3
-    :param metadata: for S3: percent-encoded where it is not ASCII, cut to 2 KB in all
+    :param target: what :meth:`Destination.locate` returned
+    :param content_type: the media type
+    :param provenance: kept with the result
     :param aws_conn_id: the AWS connection for ``s3://``; ``None`` is boto's default chain
-    :raises SegmindInputError: no such bucket, access denied, no folder can be made there: the user mends it
-    :raises SegmindStorageError: the store is down, full, slow or fails: a retry may do
+    :param s3_extra_args: what :func:`check_s3_extra_args` returned
+    :param derived: the name was derived from the source's, so another image's result there is never replaced; an
+        object of unknown provenance is (see :func:`refuse_other_image`)
+    :raises SegmindInputError: no such bucket, access denied, another image's result is there: the user must act
+    :raises SegmindStorageError: the store is down, full, slow or fails: a retry may succeed
     """
-    destination = parse_destination(uri)
-    if destination.is_prefix:
-        raise SegmindInputError(f"destination is {shown(uri)}, a prefix: name the object in it")
+    if target.uri.endswith("/"):
+        raise SegmindInputError(f"{target.where} is a prefix. Name the object in it.")
+    written = os.path.splitext(target.uri)[1].lower()  # noqa: PTH122 - it is not always a path
+    if written and _SAME_EXTENSION.get(written, written) != (fits := extension_of(content_type)) and fits != ".bin":
+        log.warning("%s has the extension %s but is %s. Name it %s.", target.where, written, content_type, fits)
     file.seek(0)
-    if destination.kind == "s3":
-        extra_args = {"ContentType": content_type, "Metadata": _s3_metadata(metadata)}
-        _store_s3(file, destination.uri, extra_args, aws_conn_id)
-    elif destination.kind == "file":
-        with appearing(destination.uri, "destination") as copy:
-            shutil.copyfileobj(file, copy, _CHUNK)
+    if target.kind == "s3":
+        _store_s3(file, target, content_type, provenance, aws_conn_id, s3_extra_args or {}, derived=derived)
+    elif target.kind == "file":
+        _store_file(file, target, provenance, derived=derived)
     else:
-        _store_object(file, destination.uri)
+        _store_object(file, target, provenance, derived=derived)
 
 
-class _LeftOpen:
-    """A file that an upload cannot close, as boto's does: its owner may need it again."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-def _store_s3(file: BinaryIO, uri: str, extra_args: dict[str, Any], aws_conn_id: str | None) -> None:
-    bucket, key, _ = split_s3("destination", uri)
-    with s3_errors("destination", uri, aws_conn_id):
-        hook = s3_hook(uri, aws_conn_id, extra_args=extra_args)
-        hook.load_file_obj(_LeftOpen(file), key=key, bucket_name=bucket, replace=True)
+def _refuse_other(target: Location, ours: Provenance, aws_conn_id: str | None) -> StoredResult | None:
+    """Return what is at the target, unless it is the result of another image."""
+    stored = find_at(target, aws_conn_id)
+    refuse_other_image(
+        stored,
+        source=ours.source,
+        source_digest=ours.source_digest,
+        input_digest=ours.input_digest,
+        request_id=ours.request_id,
+    )
+    return stored
 
 
-def _store_object(file: BinaryIO, uri: str) -> None:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
+def _store_s3(
+    file: BinaryIO,
+    target: Location,
+    content_type: str,
+    provenance: Provenance,
+    aws_conn_id: str | None,
+    extra_args: Mapping[str, Any],
+    *,
+    derived: bool,
+) -> None:
+    from botocore.exceptions import ClientError
 
-    with object_errors("destination", public(uri)):
-        path = ObjectStoragePath(uri)
-        # Through path.fs, which is Airflow's: without a connection, the path's own methods take another.
-        fs, name = path.fs, path.path
+    metadata = provenance.as_metadata(extra_args.get("Metadata", {}))
+    arguments = {**extra_args, "ContentType": content_type, "Metadata": metadata}
+
+    conditional = derived
+    for _ in range(_MAX_WRITES):
+        headers = {}
+        if derived:
+            stored = _refuse_other(target, provenance, aws_conn_id)
+            ours = stored.provenance if stored else None
+            if ours and (ours.request_id, ours.sha256) == (provenance.request_id, provenance.sha256):
+                return  # an attempt whose response was lost, or an earlier try, has stored it
+            if conditional:
+                headers = {"If-Match": stored.etag or "*"} if stored else {"If-None-Match": "*"}
+        file.seek(0)
+        with s3_errors(target, aws_conn_id):
+            try:
+                upload(file, target, aws_conn_id, arguments, headers)
+            except ClientError as error:
+                status, code = error_code(error)
+                if headers and (status == 501 or code == "NotImplemented"):
+                    # This store has no conditional writes. What is written between the look and the upload is then
+                    # replaced unseen; the look alone closes all but that moment.
+                    conditional = False
+                elif status not in (409, 412) and not (status == 404 and "If-Match" in headers):
+                    raise
+            else:
+                return
+    if derived and find_at(target, aws_conn_id) is None:
+        raise SegmindInputError(
+            f"{target.where} is there already, and the connection may not read whose result it is. Allow it "
+            "s3:GetObject, or give each result a name of its own."
+        )
+    raise SegmindStorageError(f"{target.where} is being written by others at the same time. Try again later.")
+
+
+def _store_file(file: BinaryIO, target: Location, provenance: Provenance, *, derived: bool) -> None:
+    def place(part: Path, path: Path) -> None:
+        with _locked(path.parent):
+            if derived:
+                _refuse_other(target, provenance, None)
+            part.replace(path)
+            with write_atomically(sidecar_of(target.uri), target.parameter) as sidecar:
+                sidecar.write(provenance.as_sidecar(path.stat().st_size))
+
+    with write_atomically(target.uri, target.parameter, place=place) as copy:
+        shutil.copyfileobj(file, copy, _CHUNK)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """
+    Let only one process at a time look at a folder's files and replace them.
+
+    Where a folder cannot be locked, as on NFS, a result that another process stores between the look and the rename
+    is replaced unseen.
+    """
+    with ExitStack() as closing:
+        with suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            closing.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+def _replace(part: Path, path: Path) -> None:
+    part.replace(path)
+
+
+@contextmanager
+def write_atomically(
+    target: str | os.PathLike[str], parameter: str = "target", *, place: Callable[[Path, Path], None] = _replace
+) -> Iterator[BinaryIO]:
+    """
+    Lend a file that appears at ``target`` whole when the block succeeds, and not at all when it fails.
+
+    Missing folders are made. A process that is killed meanwhile leaves a hidden ``.part`` file beside the target.
+    Python's own errors name a path in full, so they are not chained to these.
+
+    :param target: the path of a file; what is there is replaced
+    :param parameter: what errors call it
+    :param place: moves the finished file to its place
+    :raises SegmindInputError: before the block: no file can be there, or the worker's user may not write it
+    :raises SegmindStorageError: the disk is full or fails
+    """
+    path, where = Path(target), f"{parameter}: {without_query(os.fspath(target))!r}"
+    if os.fspath(target).endswith("/"):
+        raise SegmindInputError(f"{where} is a folder. Name a file in it.")
+    # Not the target's name with a suffix: that may be as long as a name can be.
+    part = path.parent / f".segmind-{secrets.token_hex(8)}.part"
+    try:
+        with suppress(FileNotFoundError):
+            refuse_unless_file(path, where)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("x+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            place(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise SegmindInputError(
+            f"{where} cannot be written: {error.strerror}. Give a path that the worker's user may write to."
+        ) from None
+    except OSError as error:
+        raise SegmindStorageError(
+            f"{where} cannot be written: {error.strerror or error}. Check the disk and retry."
+        ) from None
+
+
+def _store_object(file: BinaryIO, target: Location, provenance: Provenance, *, derived: bool) -> None:
+    with object_errors(target):
+        fs, name = object_store(target)
+        if derived:
+            # fsspec has no conditional writes: what is stored between this and the write is replaced unseen.
+            _refuse_other(target, provenance, None)
         replaces = fs.exists(name)
         out = fs.open(name, "wb")
         try:
             shutil.copyfileobj(file, out, _CHUNK)
             out.close()
         except BaseException:
-            # Not close(), nor the garbage collector's: on most stores that would publish the part.
+            # Neither close() nor the garbage collector may close it: on most stores that would publish the part.
             with suppress(Exception):
                 out.discard()
             with suppress(Exception):
@@ -240,16 +448,4 @@ def _store_object(file: BinaryIO, uri: str) -> None:
                 with suppress(Exception):
                     fs.rm_file(name)
             raise
-
-
-def _s3_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Make metadata what S3 takes: ASCII, and small; the longest values are cut first."""
-    values = {name: quote(value, safe=_PRINTABLE) for name, value in metadata.items()}
-    while values and (over := sum(len(name) + len(value) for name, value in values.items()) - _MAX_METADATA) > 0:
-        longest = max(values, key=lambda name: len(values[name]))
-        kept = len(values[longest]) - over - 3
-        if kept <= 0:
-            del values[longest]
-        else:
-            values[longest] = re.sub(r"%[0-9A-F]?$", "", values[longest][:kept]) + "..."
-    return values
+        fs.pipe_file(sidecar_of(name), provenance.as_sidecar(file.tell()))

@@ -1,147 +1,290 @@
-"""What a file is: by its signature, and for an image by its own header."""
+"""File formats: what a file is by its signature, how many pixels it has by its header, and whether it is whole."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-import warnings
+import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
-HEAD = 32
-"""Bytes that are enough to know a file by."""
+from airflow_provider_segmind.api.models import SegmindFile
+from airflow_provider_segmind.exceptions import SegmindOutputError
 
-_EXTENSIONS = {
-    "image/png": ".png",
-    "image/jpeg": ".jpg",
-    "image/webp": ".webp",
-    "image/gif": ".gif",
-    "image/avif": ".avif",
-    "image/tiff": ".tif",
-    "application/pdf": ".pdf",
-    "application/json": ".json",
-    "audio/mpeg": ".mp3",
-    "audio/wav": ".wav",
-    "text/plain": ".txt",
-    "video/mp4": ".mp4",
-    "video/webm": ".webm",
+HEAD = 512
+"""The first bytes of a file, enough for :func:`sniff` and :func:`describe`."""
+
+_PIECE = 1 << 20  # No check holds more than this in memory, whatever the file says about its own lengths.
+_MAX_SEGMENTS = 4096  # A JPEG has a few dozen; a file of nothing but fill bytes must not cost minutes.
+
+# Media type: the extension of a result file, and what errors call such a file.
+_FORMATS = {
+    "application/json": (".json", "JSON"),
+    "application/pdf": (".pdf", "a PDF document"),
+    "application/zip": (".zip", "a ZIP archive"),
+    "audio/flac": (".flac", "a FLAC sound file"),
+    "audio/mp4": (".m4a", "an M4A sound file"),
+    "audio/mpeg": (".mp3", "an MP3 sound file"),
+    "audio/wav": (".wav", "a WAV sound file"),
+    "image/avif": (".avif", "an AVIF image"),
+    "image/bmp": (".bmp", "a BMP image"),
+    "image/gif": (".gif", "a GIF image"),
+    "image/heic": (".heic", "a HEIC photo (as iPhones take)"),
+    "image/heif": (".heif", "a HEIF image"),
+    "image/jp2": (".jp2", "a JPEG 2000 image"),
+    "image/jpeg": (".jpg", "a JPEG image"),
+    "image/jxl": (".jxl", "a JPEG XL image"),
+    "image/png": (".png", "a PNG image"),
+    "image/svg+xml": (".svg", "an SVG drawing"),
+    "image/tiff": (".tif", "a TIFF image, or a raw photo built like one (DNG, NEF, ARW)"),
+    "image/vnd.adobe.photoshop": (".psd", "a Photoshop document (PSD)"),
+    "image/webp": (".webp", "a WEBP image"),
+    "image/x-camera-raw": (".raw", "a camera's raw photo"),
+    "image/x-icon": (".ico", "an icon (ICO)"),
+    "model/gltf-binary": (".glb", "a glTF model (GLB)"),
+    "text/html": (".html", "an HTML page"),
+    "text/plain": (".txt", "text"),
+    "video/mp4": (".mp4", "an MP4 video"),
+    "video/quicktime": (".mov", "a QuickTime video"),
+    "video/webm": (".webm", "a WEBM or Matroska video"),
 }
-_SIGNED = frozenset(
-    (
-        "image/png",
-        "image/jpeg",
-        "image/webp",
-        "image/gif",
-        "image/avif",
-        "image/tiff",
-        "application/pdf",
-        "video/mp4",
-    )
+_SIGNATURES = (  # the first that matches counts
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    ((b"GIF87a", b"GIF89a"), "image/gif"),
+    ((b"II*\0\x10\0\0\0CR", b"IIRO", b"IIU\0", b"FUJIFILMCCD-RAW"), "image/x-camera-raw"),  # CR2, ORF, RW2, RAF
+    ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "image/tiff"),
+    (b"8BPS", "image/vnd.adobe.photoshop"),
+    ((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"), "image/jxl"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "image/jp2"),
+    (b"\0\0\1\0", "image/x-icon"),
+    (b"%PDF", "application/pdf"),
+    (b"\x1a\x45\xdf\xa3", "video/webm"),
+    (b"glTF", "model/gltf-binary"),
+    (b"fLaC", "audio/flac"),
+    (b"ID3", "audio/mpeg"),
+    (b"PK\3\4", "application/zip"),
 )
-_READ_WHOLE = ("webp", "avif")  # Pillow reads these into memory to know their size, and may be built without them
-_MAX_READ_WHOLE = 64 << 20
-
-
-def extension_of(content_type: str) -> str:
-    """Return a file name's extension for a media type, ``.bin`` for one unknown."""
-    return _EXTENSIONS.get(content_type, ".bin")
-
-
-def normalise(content_type: str | None) -> str | None:
-    """Return a declared media type in lower case, without parameters; ``None`` where none of use is declared."""
-    kind = (content_type or "").partition(";")[0].strip().lower()
-    kind = {"image/jpg": "image/jpeg", "audio/x-wav": "audio/wav"}.get(kind, kind)
-    return None if kind in ("", "application/octet-stream", "binary/octet-stream") else kind
+_BRANDS = {  # the kinds of ISO base media files (ISO/IEC 14496-12); any other is a video
+    b"avif": "image/avif",
+    b"avis": "image/avif",
+    b"crx ": "image/x-camera-raw",
+    b"heic": "image/heic",
+    b"heix": "image/heic",
+    b"hevc": "image/heic",
+    b"mif1": "image/heif",
+    b"msf1": "image/heif",
+    b"M4A ": "audio/mp4",
+    b"qt  ": "video/quicktime",
+}
+_ALIASES = {"audio/x-wav": "audio/wav", "image/jpg": "image/jpeg", "image/x-ms-bmp": "image/bmp"}
+# Their files always begin with a signature, so a file that is declared as one and has none is something else.
+_SIGNED = {kind for kind in _FORMATS if kind.startswith("image/")} - {"image/svg+xml"} | {
+    "application/pdf",
+    "video/mp4",
+}
+# A whole file of these always tells its size; where none can be read, its header is broken.
+_SIZED = frozenset({"image/avif", "image/bmp", "image/gif", "image/heic", "image/jpeg", "image/png", "image/webp"})
 
 
 def sniff(head: bytes) -> str | None:
     """Return the media type that a file's first bytes prove, ``None`` where they prove none."""
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "image/webp"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "image/gif"
-    if head.startswith((b"II*\0", b"MM\0*")):
-        return "image/tiff"
+    for signature, kind in _SIGNATURES:
+        if head.startswith(signature):
+            return kind
+    if head.startswith(b"RIFF"):
+        return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(head[8:12])
     if head[4:8] == b"ftyp":
-        return "image/avif" if head[8:12] in (b"avif", b"avis") else "video/mp4"
-    return "application/pdf" if head.startswith(b"%PDF-") else None
+        brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(int.from_bytes(head[:4], "big"), HEAD), 4))]
+        if brands[0] in (b"mif1", b"msf1"):  # these name the container only; another one says what is in it
+            brands = [brand for brand in brands if brand in (b"avif", b"avis", b"heic", b"heix")] or brands
+        return _BRANDS.get(brands[0], "video/mp4")
+    # Two letters are a short signature, so the reserved fields of a BMP have to be zero as well.
+    return "image/bmp" if head.startswith(b"BM") and head[6:10] == bytes(4) else None
+
+
+def extension_of(content_type: str) -> str:
+    """Return the file name extension for a media type, with its dot; ``.bin`` for an unknown one."""
+    return _FORMATS[content_type][0] if content_type in _FORMATS else ".bin"
+
+
+def normalise(content_type: str | None) -> str | None:
+    """Return a declared media type in lower case and without parameters, ``None`` where it says nothing."""
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    kind = _ALIASES.get(kind, kind)
+    return None if kind in ("", "application/octet-stream", "binary/octet-stream") else kind
 
 
 def is_html(head: bytes) -> bool:
-    """Return whether a file's first bytes are a web page's."""
+    """Return whether a file's first bytes are those of a web page."""
     return head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
-    """A file's media type, and its size in pixels where it is an image that Pillow reads."""
+def describe(head: bytes) -> str:
+    """Say what a file looks like by its first bytes, as a noun phrase: ``"a GIF image"``."""
+    kind = sniff(head)
+    if kind is not None:
+        return _FORMATS[kind][1]
+    if is_html(head):
+        return "an HTML page"
+    if head.startswith(b"\0\5\x16\7"):
+        return "a Mac's AppleDouble file (the ._ file beside a photo)"
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<svg", b"<?xml")):
+        return "an SVG drawing" if b"<svg" in head.lower() else "an XML document"
+    printable = all(byte >= 32 or byte in b"\t\r\n" for byte in head)
+    return "text" if head and printable else f"data of an unknown format (it begins with {head[:8].hex(' ')})"
 
-    content_type: str
-    width: int | None = None
-    height: int | None = None
 
-
-def inspect(file: BinaryIO, declared: str | None, *, image: bool) -> Media:
+def image_size(file: BinaryIO) -> tuple[int, int] | None:
     """
-    Look at a whole file.
+    Return the width and height of an image in pixels as it is stored, before any rotation that its EXIF data asks for.
 
-    :param declared: the media type that the service named
-    :param image: whether it must be an image whatever was declared
-    :raises ValueError: it is not what it has to be, or not whole; the text says what it looks like
+    Only headers are read, each of a few bytes, so a large chunk in the file costs no memory.
+
+    :param file: a whole file, or its first bytes in a ``BytesIO``
+    :return: ``None`` where the format does not tell, or the header lies beyond the bytes that are there
     """
     file.seek(0)
-    head = file.read(HEAD)
-    proven, declared = sniff(head), normalise(declared)
-    if proven is None and is_html(head):
-        raise ValueError("it is a web page, with which its host has answered in its place")
-    if proven is None and (image or declared in _SIGNED):
-        raise ValueError(f"it is not {'an image' if image else declared}, it begins with {head[:16]!r}")
-    if proven is None:
-        return Media(declared or "application/octet-stream")
-    if image and not proven.startswith("image/"):
-        raise ValueError(f"it is not an image but {proven}")
-    check_whole(file, proven)
-    return _image(file, proven) if proven.startswith("image/") else Media(proven)
+    head = file.read(64)
+    kind = sniff(head)
+    try:
+        size = _read_size(file, head, kind) if kind else None
+    except struct.error:  # the header is cut short
+        return None
+    return size if size and min(size) > 0 else None
 
 
-def _image(file: BinaryIO, content_type: str) -> Media:
-    from PIL import Image, features
+def _read_size(file: BinaryIO, head: bytes, kind: str) -> tuple[int, int] | None:
+    width = height = 0
+    if kind == "image/png":
+        width, height = struct.unpack_from(">II", head, 16)
+    elif kind == "image/jpeg":
+        return _jpeg_size(file)
+    elif kind == "image/webp":
+        return _webp_size(head)
+    elif kind == "image/gif":
+        width, height = struct.unpack_from("<HH", head, 6)
+    elif kind == "image/bmp":
+        old = head[14:18] == b"\x0c\0\0\0"
+        width, height = struct.unpack_from("<HH" if old else "<ii", head, 18)
+    elif kind in ("image/avif", "image/heic", "image/heif"):
+        return _heif_size(file)
+    return width, abs(height)  # a BMP that is stored from top to bottom has a negative height
 
-    size, kind = file.seek(0, os.SEEK_END), content_type.removeprefix("image/")
+
+def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
+    """Walk the segments to the frame header, which may come after hundreds of kilobytes of EXIF and colour profile."""
+    file.seek(2)
+    for _ in range(_MAX_SEGMENTS):
+        mark, marker = struct.unpack("BB", file.read(2))
+        if mark != 0xFF:
+            return None
+        if marker == 0xFF:  # a fill byte
+            file.seek(-1, os.SEEK_CUR)
+        elif marker in (0xD9, 0xDA):  # the end, or pixels without a frame
+            return None
+        elif marker != 0x01 and not 0xD0 <= marker <= 0xD8:  # these have no content
+            (length,) = struct.unpack(">H", file.read(2))
+            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+                _, height, width = struct.unpack(">BHH", file.read(5))
+                return width, height
+            file.seek(length - 2, os.SEEK_CUR)
+    return None
+
+
+def _webp_size(head: bytes) -> tuple[int, int] | None:
+    if head[12:16] == b"VP8X" and len(head) >= 30:
+        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    if head[12:16] == b"VP8L" and head[20:21] == b"/":
+        (bits,) = struct.unpack_from("<I", head, 21)
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if head[12:16] == b"VP8 " and head[23:26] == b"\x9d\x01\x2a":
+        width, height = struct.unpack_from("<HH", head, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def _heif_size(file: BinaryIO) -> tuple[int, int] | None:
+    """Return the largest of the sizes that are given: the others are those of tiles and thumbnails."""
+    sizes: list[tuple[int, int]] = []
+    for start, _ in _find(file, b"meta", b"iprp", b"ipco", b"ispe"):
+        file.seek(start + 4)
+        sizes.append(struct.unpack(">II", file.read(8)))
+        sizes = [max(sizes)]
+    return sizes[0] if sizes else None
+
+
+def _find(file: BinaryIO, *names: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
+    """Yield where the content of each ISO base media box at this path of names starts and ends."""
+    for name, box_start, box_end in _boxes(file, start, file.seek(0, os.SEEK_END) if end is None else end):
+        if name == names[0] and len(names) == 1:
+            yield box_start, box_end
+        elif name == names[0]:
+            inside = box_start + (4 if name == b"meta" else 0)  # `meta` has a version before its boxes
+            yield from _find(file, *names[1:], start=inside, end=box_end)
+
+
+def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name and the start and end of the content of each box; a box with a bad length has the name ``b""``."""
+    while at < end:
+        file.seek(at)
+        head = file.read(16)
+        length, start = int.from_bytes(head[:4], "big"), at + 8
+        if length == 1:  # the length comes after the name
+            length, start = int.from_bytes(head[8:], "big"), at + 16
+        elif length == 0 and len(head) >= 8:  # the last box, up to the end
+            length = end - at
+        if length < start - at or at + length > end:
+            yield b"", at, end
+            return
+        yield head[4:8], start, at + length
+        at += length
+
+
+def file_digest(file: BinaryIO) -> str:
+    """Return the SHA-256 of a whole file, hexadecimal, read piece by piece."""
+    digest = hashlib.sha256()
     file.seek(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a large image is no bomb here: only its header is read
-        if kind in _READ_WHOLE and (size > _MAX_READ_WHOLE or not features.check(kind)):
-            return Media(content_type)
-        try:
-            with Image.open(file, formats=[kind]) as picture:
-                return Media(content_type, *picture.size)
-        except Image.DecompressionBombError:
-            return Media(content_type)
-        except Exception as broken:  # Pillow's plugins raise what they like on damaged files
-            raise ValueError(f"its {content_type} header is broken ({type(broken).__name__})") from broken
-
-
-_PIECE = 1 << 20
+    while piece := file.read(_PIECE):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def check_whole(file: BinaryIO, content_type: str) -> None:
     """
-    Check that a file has its end; a media type whose files do not tell passes.
+    Check that a file has its end. Files of a type that does not tell pass.
 
-    :param content_type: what its first bytes prove
-    :raises ValueError: it is cut short or damaged
+    :param content_type: what the first bytes prove
+    :raises ValueError: the file is cut short or damaged
     """
-    check = _CHECKS.get(content_type)
-    if check is not None and not check(file, file.seek(0, os.SEEK_END)):
+    size, whole = file.seek(0, os.SEEK_END), True
+    if content_type == "image/png":
+        whole = _png_is_whole(file)
+    elif content_type == "image/jpeg":  # its end marker; cameras append a little to it
+        file.seek(max(size - 4096, 0))
+        whole = b"\xff\xd9" in file.read()
+    elif content_type == "image/gif":  # the empty block that ends the last image, and the trailer
+        file.seek(max(size - 2, 0))
+        whole = file.read() == b"\0;"
+    elif content_type in ("image/webp", "audio/wav"):  # the length that RIFF states; readers ignore what follows it
+        file.seek(4)
+        whole = 8 + int.from_bytes(file.read(4), "little") <= size
+    elif content_type == "image/bmp":
+        file.seek(2)
+        whole = int.from_bytes(file.read(4), "little") <= size
+    elif _is_boxes(file):
+        whole = all(name for name, _, _ in _boxes(file, 0, size))
+    if not whole:
         raise ValueError(f"its {content_type} data is cut short or damaged")
 
 
-def _png(file: BinaryIO, _: int) -> bool:
+def _is_boxes(file: BinaryIO) -> bool:
+    file.seek(0)
+    return file.read(8)[4:] in (b"ftyp", b"JXL ", b"jP  ")
+
+
+def _png_is_whole(file: BinaryIO) -> bool:
     """Walk the chunks, each with its checksum, to the one that ends a PNG."""
     file.seek(8)
     while len(head := file.read(8)) == 8:
@@ -156,64 +299,78 @@ def _png(file: BinaryIO, _: int) -> bool:
     return False
 
 
-def _jpeg(file: BinaryIO, size: int) -> bool:
-    """Look for the end marker; cameras append a little to it."""
-    file.seek(max(size - 4096, 0))
-    return b"\xff\xd9" in file.read()
+class ResultFile:
+    """
+    Take a result's body into a file and check it; what :func:`~airflow_provider_segmind.api.download.download` fills.
 
+    :param file: open for reading and writing, seekable; emptied whenever a body begins
+    :param max_bytes: a larger body is refused
+    :param image: whether it must be an image, whatever the service declares
+    """
 
-def _webp(file: BinaryIO, size: int) -> bool:
-    """Compare with the length that RIFF states; readers pass over what comes after it."""
-    file.seek(4)
-    return 8 + int.from_bytes(file.read(4), "little") <= size
+    def __init__(self, file: BinaryIO, *, max_bytes: int, image: bool) -> None:
+        self._file = file
+        self._max_bytes = max_bytes
+        self._image = image
+        self.begin({})
 
+    def begin(self, headers: Mapping[str, str]) -> None:
+        """
+        Forget what was written before, and start on a new body.
 
-def _gif(file: BinaryIO, size: int) -> bool:
-    """Look for the empty block that ends the last image, and the trailer."""
-    file.seek(max(size - 2, 0))
-    return file.read() == b"\0;"
+        :param headers: of the response, with lower-case names
+        :raises SegmindOutputError: the body is announced to be too large
+        """
+        self._file.seek(0)
+        self._file.truncate()
+        self.size = 0
+        self._digest = hashlib.sha256()
+        length = headers.get("content-length", "")
+        encoded = headers.get("content-encoding", "identity") != "identity"
+        self.expected = int(length) if length.isdecimal() and len(length) < 20 and not encoded else None
+        self._check_size(self.expected or 0)
 
+    def write(self, chunk: bytes) -> None:
+        """
+        Append a piece of the body.
 
-def _tiff(file: BinaryIO, size: int) -> bool:
-    """Compare with where the strips or tiles of the first page lie."""
-    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+        :raises SegmindOutputError: the body is too large
+        """
+        self.size += len(chunk)
+        self._check_size(self.size)
+        self._digest.update(chunk)
+        self._file.write(chunk)
 
-    file.seek(0)
-    try:
-        tags = ImageFileDirectory_v2(file.read(8))
-        file.seek(tags.next)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a directory that is cut short: what lacks then is seen below
-            tags.load(file)
-        offsets, lengths = (tags.get(strips) or tags.get(tiles) or () for strips, tiles in ((273, 324), (279, 325)))
-    except Exception:  # noqa: BLE001 - Pillow raises what it likes on damaged files
-        return False
-    return all(at + length <= size for at, length in zip(offsets, lengths, strict=False))
+    def finish(self, declared: str | None) -> SegmindFile:
+        """
+        Check the whole file and describe it.
 
+        :param declared: the media type that the service named, if any
+        :raises ValueError: the file is not what it has to be, or not whole; the text says what it looks like
+        """
+        self._file.seek(0)
+        head = self._file.read(HEAD)
+        proven, declared = sniff(head), normalise(declared)
+        if proven is None and is_html(head):
+            raise ValueError("it is a web page that its host served in its place")
+        if self._image and not (proven or "").startswith("image/"):
+            raise ValueError(f"it is not an image but {describe(head)}")
+        if proven is None and declared in _SIGNED:
+            raise ValueError(f"it is not {declared} but {describe(head)}")
+        size = None
+        if proven is not None:
+            check_whole(self._file, proven)
+            size = image_size(self._file)
+            if size is None and proven in _SIZED:
+                raise ValueError(f"its {proven} header is broken")
+        # An office document is a ZIP archive: there the declaration says more than the signature.
+        specific = declared if proven == "application/zip" and (declared or "").startswith("application/") else None
+        content_type = specific or proven or declared or "application/octet-stream"
+        return SegmindFile(self.size, self._digest.hexdigest(), content_type, *(size or (None, None)))
 
-def _boxes(file: BinaryIO, size: int) -> bool:
-    """Add up the lengths of the boxes that an ISO base media file (MP4, AVIF) consists of."""
-    at = 0
-    while at < size:
-        file.seek(at)
-        head = file.read(16)
-        length = int.from_bytes(head[:4], "big")
-        if length == 1:  # it comes after the box's name
-            length = int.from_bytes(head[8:], "big")
-        if length == 0 and len(head) >= 8:  # the last box, up to the file's end
-            return True
-        if length < 8:
-            return False
-        at += length
-    return at == size
-
-
-_CHECKS = {
-    "image/png": _png,
-    "image/jpeg": _jpeg,
-    "image/webp": _webp,
-    "image/gif": _gif,
-    "image/tiff": _tiff,
-    "image/avif": _boxes,
-    "video/mp4": _boxes,
-}
+    def _check_size(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise SegmindOutputError(
+                f"The result file is larger than {self._max_bytes / 1024**2:g} MiB. If that is intended, raise "
+                "'max_result_mb' in the connection's extra."
+            )

@@ -1,70 +1,126 @@
-"""How a user writes where something lies: the text of a parameter, taken apart without opening anything."""
+"""Locations: how a user writes where something lies, parsed once and passed on as a value. Nothing is opened here."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindInputError
-from airflow_provider_segmind.files.local import without_query
 
 S3_SCHEMES = frozenset({"s3", "s3a", "s3n"})
 URL_SCHEMES = frozenset({"http", "https"})
 
-# Spared the look into Airflow's registry below, which loads every provider's metadata.
+# Known without asking Airflow's registry of object stores, which loads the metadata of every provider.
 _KNOWN_STORES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "hdfs", "memory", "oss", "sftp", "webhdfs"})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?")
-_USER = re.compile(r"^([A-Za-z][\w+.-]*:/*)[^/]*@")  # also where a slash was forgotten
-_SHOWN = 60
+_NO_SCHEME = re.compile(r"//[\w-]+(\.[\w-]+)+(:\d+)?/")  # as web pages write addresses: //cdn.example.com/x.png
+_USER = re.compile(r"^([A-Za-z][\w+.-]*:/*)[^/]*@")  # also where a slash is missing
+_QUERY = re.compile(r"\?(?=.*=).*", re.DOTALL)
+_QUOTED = 60
 
 
-class S3Location(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Location:
     """
-    An object in S3.
+    Where something lies, or is to be written.
 
-    :param conn_id: the connection named in the URI (``s3://conn@bucket/key``, as ObjectStoragePath writes it)
+    :param kind: how it is opened
+    :param uri: ``s3://bucket/key``, a local path, a URL, another object store's URI, or the Base64 of an inline image
+    :param label: its name in XCom, logs, metadata and errors: no query, no user or connection, no Base64
+    :param parameter: the parameter that it was given as, for errors
+    :param bucket: for S3
+    :param key: for S3
+    :param conn_id: for S3: the connection in the URI (``s3://conn@bucket/key``, as ObjectStoragePath writes it)
     """
 
-    bucket: str
-    key: str
-    conn_id: str | None
+    kind: Literal["url", "s3", "file", "object", "inline"]
+    uri: str = field(repr=False)
+    label: str
+    parameter: str
+    bucket: str = ""
+    key: str = ""
+    conn_id: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The beginning of an error about this location."""
+        return f"{self.parameter}: {self.label}"
+
+    def child(self, name: str) -> Location:
+        """Return the location of a name directly below this prefix."""
+        key = self.key + name if self.kind == "s3" else ""
+        return replace(self, uri=self.uri + name, label=self.label + name, key=key)
+
+
+def parse_location(parameter: str, value: object) -> Location:
+    """
+    Recognise a location.
+
+    :param parameter: the name of the parameter, for errors
+    :param value: a URL, ``s3://bucket/key``, a local path, ``file://``, another object store's URI, a path object or
+        an ObjectStoragePath
+    :raises SegmindInputError: it is none of these
+    """
+    text = text_of(parameter, value)
+    scheme = scheme_of(parameter, text)
+    if scheme in S3_SCHEMES:
+        return _s3(parameter, text)
+    if scheme in URL_SCHEMES:
+        return _url(parameter, text.strip())
+    if scheme and scheme != "file":
+        if not _is_object_store(parameter, scheme):
+            raise SegmindInputError(f"{parameter} is {quoted(text)}, and nothing can open {scheme}://. {ACCEPTED}")
+        return Location("object", text, public(text), parameter)
+    if _NO_SCHEME.match(text):
+        raise SegmindInputError(
+            f"{parameter} is {quoted(text)}, which has no scheme. Write {quoted(f'https:{text}')} for a URL, or start "
+            "a local path with a single slash."
+        )
+    path = _local_path(parameter, text, is_uri=scheme == "file")
+    return Location("file", path, public(path), parameter)
+
+
+ACCEPTED = (
+    "Give an http(s):// or s3:// URL, a local path (./name for a bare one), file://, or the URI of another object "
+    "store that Airflow has a provider for."
+)
 
 
 def text_of(parameter: str, value: object) -> str:
     """
-    Return the text of a path-like parameter.
+    Return the text of a parameter that is like a path. Spaces at its end stay, as a key or a name may end in one.
 
-    :param parameter: its name, for the error
-    :param value: a string, a path or an ObjectStoragePath
     :raises SegmindInputError: it is another type, empty, or what a template renders to when it finds nothing
     """
     # Airflow 3's ObjectStoragePath is no os.PathLike; its own text keeps the connection id.
     if value is not None and not isinstance(value, str | os.PathLike) and not hasattr(value, "protocol"):
         raise SegmindInputError(
-            f"{parameter} is {redact(repr(value), limit=_SHOWN)}, a {type(value).__name__}: give a string or a path"
+            f"{parameter} is {redact(repr(value), limit=_QUOTED)}, of type {type(value).__name__}. "
+            "Give a string or a path."
         )
-    # A local ObjectStoragePath's text is no URI: its "%" is not decoded.
+    # The text of a local ObjectStoragePath is not a URI: its "%" is not decoded.
     local = getattr(value, "protocol", None) in {"", "file", "local"}
-    text = str(getattr(value, "path", value) if local else value).strip()
-    if text in {"", "None"}:
+    text = str(getattr(value, "path", value) if local else value).lstrip().rstrip("\r\n\t")
+    if text.strip() in {"", "None"}:
         raise SegmindInputError(
-            f"{parameter} is {value!r}: if it is a template, it rendered to nothing; if it is an upstream task's "
-            "XCom, that gave nothing; check the value behind it"
+            f"{parameter} is {value!r}. If it is a template, it rendered to nothing; if it is the XCom of an upstream "
+            "task, that task returned nothing. Check where the value comes from."
         )
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise SegmindInputError(f"{parameter} is {shown(text)}, which is no UTF-8: rename it") from error
+        raise SegmindInputError(f"{parameter} is {quoted(text)}, which is not valid UTF-8. Rename the file.") from error
     return text
 
 
 def scheme_of(parameter: str, text: str) -> str:
     """
-    Return the lower-case scheme of ``text``, empty for a local path.
+    Return the lower-case scheme of a text, empty for a local path.
 
     :raises SegmindInputError: the slashes after a scheme are missing, as in ``s3:/bucket/key``
     """
@@ -75,75 +131,85 @@ def scheme_of(parameter: str, text: str) -> str:
     if match[2]:
         return scheme
     if scheme in S3_SCHEMES | URL_SCHEMES | _KNOWN_STORES | {"file"}:
-        raise SegmindInputError(f"{parameter} is {shown(text)}: write {scheme}:// with two slashes")
-    return ""  # a colon in a file's name
+        raise SegmindInputError(f"{parameter} is {quoted(text)}. Write {scheme}:// with two slashes.")
+    return ""  # a colon in the name of a file
 
 
-def split_s3(parameter: str, uri: str) -> S3Location:
-    """
-    Take an S3 URI apart by hand: ``?``, ``#`` and ``%`` are ordinary characters in a key.
-
-    :raises SegmindInputError: there is no bucket
-    """
-    authority, _, key = uri.partition("://")[2].partition("/")
+def _s3(parameter: str, text: str) -> Location:
+    """Parse an S3 URI by hand: ``?``, ``#`` and ``%`` are ordinary characters in a key."""
+    authority, slash, key = text.partition("://")[2].partition("/")
     conn_id, _, bucket = authority.rpartition("@")
     if not bucket:
-        raise SegmindInputError(f"{parameter} is {shown(uri)}, which names no bucket: write s3://bucket/key")
-    return S3Location(bucket, key, conn_id or None)
+        raise SegmindInputError(f"{parameter} is {quoted(text)}, which names no bucket. Write s3://bucket/key.")
+    uri = f"s3://{authority}{slash}{key}"
+    return Location("s3", uri, public(uri), parameter, bucket, key, conn_id or None)
 
 
-def local_path(parameter: str, text: str) -> str:
-    """
-    Return the path behind a local path or a ``file://`` URI, ``~`` expanded.
+def _url(parameter: str, text: str) -> Location:
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port  # reading the port checks it
+    except ValueError:
+        host = None
+    if not host or re.search(r"\s", text):
+        raise SegmindInputError(
+            f"{parameter} is {quoted(text)}, which is not a valid URL. Check its host and port, and encode its spaces."
+        )
+    return Location("url", text, public(text), parameter)
 
-    :raises SegmindInputError: the URI names a host, as ``file://folder/image.png`` does by mistake
-    """
+
+def _local_path(parameter: str, text: str, *, is_uri: bool) -> str:
     path = text
-    if scheme_of(parameter, text) == "file":
+    if is_uri:
         host, slash, rest = text[len("file://") :].partition("/")
         if host not in {"", "localhost"} or not slash:
             raise SegmindInputError(
-                f"{parameter} is {shown(text)}, whose host is {host!r}: write file:///folder/image.png, three slashes"
+                f"{parameter} is {quoted(text)}, whose host is {host!r}. Write file:///folder/image.png, with three "
+                "slashes."
             )
         path = "/" + unquote(rest)
     if "\0" in path:
-        raise SegmindInputError(f"{parameter} is {shown(path)}, which holds a NUL: no path does")
+        raise SegmindInputError(f"{parameter} is {quoted(path)}, which has a NUL in it. No path can.")
     if path.startswith("~"):
-        folder = "/" if path.endswith("/") else ""  # pathlib drops it, and it tells a folder
+        folder = "/" if path.endswith("/") else ""  # pathlib drops the slash that marks a folder
         try:
             path = str(Path(path).expanduser()) + folder
         except RuntimeError as error:
             raise SegmindInputError(
-                f"{parameter} is {shown(path)}, and this worker knows no such home: write the path in full"
+                f"{parameter} is {quoted(path)}, and there is no such home on this worker. Write the path in full."
             ) from error
     if is_too_long(path):
         raise SegmindInputError(
-            f"{parameter} is {shown(path)}, {len(path)} characters: no path, nor a name in it, is that long"
+            f"{parameter} is {quoted(path)}, {len(path)} characters. Neither a path nor a name in it can be so long."
         )
     return path
 
 
 def is_too_long(path: str) -> bool:
-    """Return whether Linux has no such path: 4096 and 255 bytes are its limits for a path and for a name in it."""
+    """Return whether Linux can have no such path: its limits are 4096 bytes, and 255 for each name in it."""
     return len(os.fsencode(path)) >= 4096 or any(len(os.fsencode(name)) > 255 for name in path.split("/"))
 
 
-def is_object_store(scheme: str) -> bool:
-    """Return whether Airflow can open URIs of this scheme through ObjectStoragePath."""
+def _is_object_store(parameter: str, scheme: str) -> bool:
+    """Return whether Airflow has an object store for this scheme."""
     if scheme in _KNOWN_STORES:
         return True
-    if scheme in URL_SCHEMES:
-        return False
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
-
     try:
+        from airflow.providers.common.compat.sdk import ObjectStoragePath
+
         return ObjectStoragePath(f"{scheme}://bucket/key").fs is not None
     except (ImportError, ValueError):
         return False
+    except (AttributeError, TypeError) as error:
+        # A universal-pathlib that does not fit this Airflow fails so for any scheme, and no retry helps.
+        raise SegmindInputError(
+            f"{parameter}: Airflow's object storage does not work in this installation ({type(error).__name__}: "
+            f"{error}). Install the universal-pathlib that Airflow's constraints name."
+        ) from error
 
 
 def public(text: str) -> str:
-    """Return a path or URI without what may be secret: the user or connection, the query, and a URL's fragment."""
+    """Return a path or URI without what may be secret: user or connection, query, and a URL's fragment."""
     scheme, separator, rest = text.partition("://")
     if not separator:
         return without_query(text)
@@ -154,11 +220,16 @@ def public(text: str) -> str:
     return without_query(f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}")
 
 
-def shown(text: str) -> str:
-    """Return ``text`` as an error may quote it: without secrets, and short."""
+def without_query(text: str) -> str:
+    """Replace what may be a signed query, also in a URL whose scheme is missing, by ``?...``."""
+    return _QUERY.sub("?...", text)
+
+
+def quoted(text: str) -> str:
+    """Return a text as an error may quote it: without secrets, and short."""
     try:
         text = public(text)
-    except ValueError:  # no URL at all: what follows a "?" may be a signature all the same
+    except ValueError:  # not a URL, but what follows a "?" may be a signature all the same
         text = text.partition("?")[0].rpartition("@")[2]
     text = _USER.sub(r"\1", text)
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+    return repr(text if len(text) <= _QUOTED else f"{text[:_QUOTED]}...")

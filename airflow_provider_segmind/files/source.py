@@ -1,56 +1,56 @@
-"""Where images come from: what a user gave is recognised, checked, and put into the form that reaches Segmind."""
+"""Sources: what a user gave as an image is recognised, inspected, and put into the form that reaches Segmind."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import hashlib
+import io
 import os
 import re
+import stat
 import time
-from binascii import b2a_base64
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from airflow_provider_segmind.api.redaction import redact_httpx_log
+from airflow_provider_segmind.api.redaction import redact, redact_httpx_log
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
-from airflow_provider_segmind.files.formats import extension_of, is_html, sniff
-from airflow_provider_segmind.files.local import MAX_UPLOAD_BYTES, opened, without_query
+from airflow_provider_segmind.files.formats import HEAD, describe, file_digest, image_size, sniff
 from airflow_provider_segmind.files.location import (
-    S3_SCHEMES,
-    URL_SCHEMES,
-    is_object_store,
+    ACCEPTED,
+    Location,
     is_too_long,
-    local_path,
-    public,
+    parse_location,
+    quoted,
     scheme_of,
-    shown,
-    split_s3,
     text_of,
+    without_query,
 )
-from airflow_provider_segmind.files.s3 import presign, s3_errors, s3_hook
-
-__all__ = ["ImageDelivery", "ImageSource", "deliver_image", "parse_image", "presign"]
+from airflow_provider_segmind.files.object_store import object_errors, object_store, object_version
+from airflow_provider_segmind.files.s3 import presigned_url, read_head, s3_errors, s3_hook
 
 ImageDelivery = Literal["auto", "inline", "upload"]
 
-# The request history repeats a request's body, and 10 MiB of an answer are read: of a larger image, a third more as
-# Base64, nobody could find out whether it has been paid for.
 MAX_INLINE_BYTES = 7 << 20
+"""The request history repeats a request's body, and 10 MiB of a response are read. Whether an image whose Base64 is
+larger than that has been paid for could not be found out."""
+MAX_UPLOAD_BYTES = 100 << 20
+"""The most that is sent to Segmind's storage, in one JSON body."""
 
-_ACCEPTED = (
-    "give an http(s):// or s3:// URL, a local path (./name for a bare one), file://, the URI of another object "
-    "store, a data URI or Base64 of a JPEG, PNG or WEBP"
-)
+HEAD_BYTES = 256 << 10
+"""What is read of an object in S3: a JPEG tells its size after its EXIF data and colour profile, up to 64 KiB each."""
+CHUNK = 3 << 18  # 768 KiB; a multiple of 3, so that each chunk can be encoded to Base64 on its own
+_HTTP_SECONDS = 300.0  # for a whole body: httpx's timeouts never end a slow but steady stream
+
 _BASE64_TEXT = re.compile(r"[A-Za-z0-9+/=\s]{64,}")
 _DATA_URI = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),", re.IGNORECASE)
-# Of S3, CloudFront and Google (V2 and V4) and Azure: the name of the parameter that holds the signature.
+# Of S3, CloudFront, Google (V2 and V4) and Azure: the name of the query parameter that holds the signature.
 _SIGNATURES = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig"})
-# What of a signed query tells one object from another.
+# The parameters of a signed query that tell one object from another.
 _VERSIONS = frozenset({"versionid", "generation", "snapshot"})
 
 
@@ -59,54 +59,120 @@ class ImageSource:
     """
     An image as a user gave it, not opened yet.
 
-    :param kind: how it is read
-    :param label: its name in XCom, logs and metadata: no query, no user part, no Base64
+    :param location: where it is; for an inline image, ``location.uri`` is its Base64
+    :param label: its name in XCom, logs and metadata: no query, no user or connection, no Base64
     :param stem: the name of a result at a prefix, without extension; ``None`` where the source has no name
-    :param identity: what tells this image from another; a URL presigned anew keeps it
+    :param address: what tells this source from any other without opening it; a new presigned form of a URL keeps it
     """
 
-    kind: Literal["url", "s3", "file", "object", "inline"]
+    location: Location = field(repr=False)
     label: str
     stem: str | None
-    identity: str = field(repr=False)
-    value: str = field(repr=False)
+    address: str = field(repr=False)
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 of the address, which shows nothing of it: ``Provenance.source_digest``."""
+        return _digest(self.address)
 
 
-def parse_image(image: object) -> ImageSource:
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
     """
-    Recognise what ``image`` is, without opening it.
+    What was seen of an image before it is paid for.
+
+    :param identity: a digest that changes when the photo is replaced, and not when its URL is signed anew: of address
+        and ETag for S3, of address and what the store tells (ETag, generation, time and size) for another object
+        store, of the bytes for a local or inline image, of the address for a URL
+    :param width: in pixels as stored, ``None`` where no byte was read (a URL) or the header lies too far in the file
+    :param height: like ``width``
+    :param region: of an S3 bucket in another region than the connection's
+    """
+
+    identity: str
+    width: int | None
+    height: int | None
+    region: str | None = None
+
+
+def parse_image(image: object, parameter: str = "image") -> ImageSource:
+    """
+    Recognise what an image is, without opening it.
 
     :param image: a URL, ``s3://bucket/key``, local path, ``file://``, object store URI, ObjectStoragePath, data URI
         or Base64
+    :param parameter: what errors call it
     :raises SegmindInputError: it is none of these, empty, has an unknown scheme, no key, or bad Base64
     """
-    text = text_of("image", image)
+    text = text_of(parameter, image)
     if text[:5].lower() == "data:":
-        return _inline(_data_of(text))
-    scheme = scheme_of("image", text)
-    if scheme in URL_SCHEMES:
-        return _url(text)
-    if scheme in S3_SCHEMES:
-        location = split_s3("image", text)
-        if not location.key or location.key.endswith("/"):
-            raise SegmindInputError(f"image is {public(text)!r}, which names no object: write s3://bucket/key")
-        uri = "s3" + text[len(scheme) :]
-        return ImageSource("s3", public(uri), _stem(location.key), uri, uri)
-    if scheme and scheme != "file":
-        if not is_object_store(scheme):
-            raise SegmindInputError(f"image is {shown(text)}, whose scheme {scheme}:// is unknown: {_ACCEPTED}")
-        if text.endswith("/"):
-            raise SegmindInputError(f"image is {shown(text)}, a folder: name an object in it")
-        return ImageSource("object", public(text), _stem(text), text, text)
-    # Before paths: Base64 of a JPEG begins like an absolute path, "/9j/".
-    if not scheme and not isinstance(image, os.PathLike) and _is_base64(text):
-        return _inline(text)
-    if not scheme and not isinstance(image, os.PathLike) and not _is_path(text):
-        raise SegmindInputError(f"image is {shown(text)}, neither a URL nor a path nor Base64: {_ACCEPTED}")
-    path = local_path("image", text)
-    if path.endswith("/"):
-        raise SegmindInputError(f"image is {shown(path)}, a folder: name a file in it")
-    return ImageSource("file", public(path), _stem(without_query(path, "")), path, path)
+        return _inline(parameter, _base64_of(parameter, text))
+    if not isinstance(image, os.PathLike) and not scheme_of(parameter, text) and not text.startswith("//"):
+        # Before paths: the Base64 of a JPEG begins like an absolute path, "/9j/".
+        if _is_base64(text):
+            return _inline(parameter, text)
+        if not _is_path(text):
+            raise SegmindInputError(f"{parameter} is {quoted(text)}, neither a URL nor a path nor Base64. {ACCEPTED}")
+    location = parse_location(parameter, image)
+    if location.uri.endswith("/") or (location.kind == "s3" and not location.key):
+        raise SegmindInputError(f"{parameter} is {quoted(location.uri)}, a folder. Name a file or an object in it.")
+    if location.kind == "url":
+        name = unquote(urlsplit(location.uri).path).rpartition("/")[2]
+        return ImageSource(location, location.label, _stem(name), _url_address(location))
+    if location.kind == "s3":
+        address, name = f"s3://{location.bucket}/{location.key}", location.key
+    elif location.kind == "file":
+        address, name = f"file://{os.path.abspath(location.uri)}", without_query(location.uri)  # noqa: PTH100
+    else:
+        scheme, _, rest = location.uri.partition("://")
+        authority, _, name = rest.partition("/")
+        address = f"{scheme.lower()}://{authority.rpartition('@')[2]}/{name}"
+    return ImageSource(location, location.label, _stem(name.removesuffix("?...")), address)
+
+
+def inspect_image(source: ImageSource, *, aws_conn_id: str | None) -> ImageFacts:
+    """
+    Look at an image before anything is sent or paid for: S3 by one ranged GET, a URL not at all, the others whole.
+
+    :param aws_conn_id: the AWS connection for ``s3://``; ``None`` is boto's default chain
+    :raises SegmindInputError: the image is missing, forbidden, archived, empty, or not a JPEG, PNG or WEBP
+    :raises SegmindStorageError: the store where it lies is down, slow or fails
+    """
+    location = source.location
+    if location.kind == "url":
+        return ImageFacts(_digest(source.address), None, None)
+    if location.kind == "s3":
+        head = read_head(location, aws_conn_id, HEAD_BYTES)
+        check_image_signature(head.data[:HEAD], location)
+        width, height = image_size(io.BytesIO(head.data)) or (None, None)
+        return ImageFacts(_digest(f"{source.address} {head.version}"), width, height, head.region)
+    if location.kind == "inline":
+        data = base64.b64decode(location.uri)
+        return ImageFacts(hashlib.sha256(data).hexdigest(), *(image_size(io.BytesIO(data)) or (None, None)))
+    version = None
+    if location.kind == "object":
+        with object_errors(location):
+            fs, name = object_store(location)
+            version = object_version(fs.info(name))
+    with _open_binary(location) as file:
+        check_image_signature(file.read(HEAD), location)
+        width, height = image_size(file) or (None, None)
+        identity = _digest(f"{source.address} {version}") if version else file_digest(file)
+    return ImageFacts(identity, width, height)
+
+
+def inspect_objects(addresses: Mapping[str, str], *, aws_conn_id: str | None) -> ImageFacts:
+    """
+    Look at the S3 objects that a payload names, of any kind: the identity changes when one of them is replaced.
+
+    :param addresses: ``s3://bucket/key`` by what errors call each
+    :param aws_conn_id: the AWS connection; ``None`` is boto's default chain
+    :raises SegmindInputError: an object is missing, empty, archived or forbidden
+    :raises SegmindStorageError: S3 is down, slow or fails
+    """
+    locations = [parse_location(name, address) for name, address in addresses.items()]
+    versions = [read_head(location, aws_conn_id, 1).version for location in locations]
+    return ImageFacts(_digest(" ".join(versions)) if versions else "", None, None)
 
 
 def deliver_image(
@@ -116,91 +182,289 @@ def deliver_image(
     aws_conn_id: str | None,
     valid_for: float,
     upload: Callable[[bytes], str],
+    facts: ImageFacts | None = None,
 ) -> str:
     """
     Return what goes into the request: a URL, or Base64 without a ``data:`` prefix.
 
-    :param source: what :func:`parse_image` made
+    :param source: what :func:`parse_image` returned
     :param delivery: ``"auto"``: a URL as it is, S3 as a presigned URL, the rest inline; ``"inline"``: the worker
         reads it, up to 7 MiB; ``"upload"``: the worker hands it to ``upload``, up to 100 MiB
     :param aws_conn_id: the AWS connection for ``s3://``; ``None`` is boto's default chain
     :param valid_for: seconds that a presigned URL lives, rounded up and at most 7 days
-    :param upload: takes bytes and returns the URL at which Segmind finds it
-    :raises SegmindInputError: the image is missing, forbidden, empty, too large, or no JPEG, PNG or WEBP
-    :raises SegmindStorageError: where it lies is down, slow or fails
+    :param upload: takes bytes and returns the URL at which Segmind finds them
+    :param facts: what :func:`inspect_image` returned; without them, an image in S3 is inspected first
+    :raises SegmindInputError: the image is missing, forbidden, empty, too large, or not a JPEG, PNG or WEBP
+    :raises SegmindStorageError: the store where it lies is down, slow or fails
     """
-    if source.kind == "inline":
-        return upload(base64.b64decode(source.value)) if delivery == "upload" else source.value
-    if delivery == "auto" and source.kind == "url":
-        return source.value
-    if delivery == "auto" and source.kind == "s3":
-        return presign(source.value, aws_conn_id=aws_conn_id, valid_for=valid_for)
-    limit, remedy = MAX_INLINE_BYTES, 'use image_delivery="upload", or put it in S3 (there it goes as a URL)'
+    location = source.location
+    if location.kind == "inline":
+        return upload(base64.b64decode(location.uri)) if delivery == "upload" else location.uri
+    if delivery == "auto" and location.kind == "url":
+        return location.uri
+    if delivery == "auto" and location.kind == "s3":
+        facts = facts or inspect_image(source, aws_conn_id=aws_conn_id)
+        return presigned_url(location, aws_conn_id, valid_for, facts.region)
+    limit, remedy = MAX_INLINE_BYTES, 'Use image_delivery="upload", or put it in S3, from where it goes as a URL.'
     if delivery == "upload":
-        limit, remedy = MAX_UPLOAD_BYTES, "make it smaller, or give its URL"
-    with _open(source, aws_conn_id) as chunks:
-        checked = verified(chunks, source.label, limit=limit, remedy=remedy)
+        limit, remedy = MAX_UPLOAD_BYTES, "Make it smaller, or give its URL."
+    with _open(location, aws_conn_id) as chunks:
+        checked = _checked(chunks, location, limit=limit, remedy=remedy)
         if delivery != "upload":
-            return to_base64(checked)
+            return _to_base64(checked)
         data = b"".join(checked)  # whole: Segmind's storage takes it in one JSON body
-    # Outside of what opened the source: the upload's own errors are not the source's.
+    # Outside of what opened the source, so that the upload's own errors are not taken for the source's.
     return upload(data)
 
 
-def _open(source: ImageSource, aws_conn_id: str | None) -> AbstractContextManager[Iterable[bytes]]:
-    if source.kind == "url":
-        return open_url(source.value, source.label)
-    if source.kind == "s3":
-        return open_s3(source.value, aws_conn_id)
-    if source.kind == "file":
-        return open_file(source.value)
-    return open_object(source.value, source.label)
+def presign(location: Location | str, *, aws_conn_id: str | None, valid_for: float, parameter: str = "image") -> str:
+    """
+    Return a presigned GET URL for an object that is there, is not empty and can be read. It need not be an image.
+
+    :param location: parsed, or ``s3://bucket/key``
+    :param aws_conn_id: the AWS connection; ``None`` is boto's default chain
+    :param valid_for: seconds, rounded up and at most 7 days
+    :param parameter: what errors call a location that is given as text
+    :raises SegmindInputError: there is no key, the object is missing, empty, archived or forbidden, no credentials
+    :raises SegmindStorageError: S3 is down, slow or fails
+    """
+    if isinstance(location, str):
+        location = parse_location(parameter, location)
+    if location.kind != "s3" or not location.key or location.key.endswith("/"):
+        raise SegmindInputError(f"{location.where} is not the URI of an object. Write s3://bucket/key.")
+    head = read_head(location, aws_conn_id, 1)
+    return presigned_url(location, aws_conn_id, valid_for, head.region)
 
 
-def _url(text: str) -> ImageSource:
+def data_uri(path_or_bytes: str | os.PathLike[str] | bytes | bytearray | memoryview) -> str:
+    """
+    Return a file or bytes as the data URI that Segmind's storage takes.
+
+    :raises SegmindInputError: it is neither a readable file nor bytes, too large, or of no known media type
+    """
+    parameter = "path_or_bytes"
+    if isinstance(path_or_bytes, bytes | bytearray | memoryview):
+        data, name = bytes(path_or_bytes), f"{len(path_or_bytes)} bytes"
+    elif isinstance(path_or_bytes, str | os.PathLike):
+        name = repr(without_query(os.fspath(path_or_bytes)))
+        with open_file(path_or_bytes, parameter) as file:
+            data = file.read(MAX_UPLOAD_BYTES + 1)
+    else:
+        raise SegmindInputError(
+            f"{parameter} is {redact(repr(path_or_bytes), limit=60)}, of type {type(path_or_bytes).__name__}. Give "
+            "the path of a file, or its bytes."
+        )
+    if len(data) > MAX_UPLOAD_BYTES:
+        raise SegmindInputError(f"{parameter}: {name} is larger than {MAX_UPLOAD_BYTES >> 20} MiB. Make it smaller.")
+    kind = sniff(data[:HEAD])
+    if kind is None:
+        raise SegmindInputError(f"{parameter}: {name} is {describe(data[:HEAD])}. Give an image, a PDF or a video.")
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def check_image_signature(head: bytes, location: Location) -> None:
+    """
+    Check the first bytes of an image. MPO and APNG files pass, since they begin with a whole JPEG or PNG.
+
+    :raises SegmindInputError: it is empty, or not a JPEG, PNG or WEBP; the text says what it looks like
+    """
+    if not head:
+        raise SegmindInputError(f"{location.where} is empty. Upload it again.")
+    kind = sniff(head)
+    if kind not in ("image/jpeg", "image/png", "image/webp"):
+        remedy = "Convert it to" if (kind or "").startswith("image/") else "Give a"
+        raise SegmindInputError(
+            f"{location.where} is {describe(head)}, whatever its name says. {remedy} JPEG, PNG or WEBP."
+        )
+
+
+@contextmanager
+def open_file(path: str | os.PathLike[str], parameter: str) -> Iterator[BinaryIO]:
+    """
+    Open a local file for reading. Python's own errors name a path in full, so they are not chained to these.
+
+    :param parameter: what errors call the path
+    :raises SegmindInputError: it is missing, unreadable, a folder or another thing than a file
+    :raises SegmindStorageError: the disk fails
+    """
+    text = without_query(os.fspath(path))
+    where = f"{parameter}: {text!r}"
     try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port  # the port is checked by asking for it
-    except ValueError:
-        host, parts = None, urlsplit("")
-    if not host or re.search(r"\s", text):
-        raise SegmindInputError(f"image is {shown(text)}, no valid URL: check its host, port and spaces")
-    label = public(text)
-    query = parts.query
+        refuse_unless_file(Path(path), where)  # before it is opened: opening a pipe waits for its other end
+        with Path(path).open("rb") as file:
+            yield file
+    except (FileNotFoundError, NotADirectoryError):
+        key = "" if text.startswith(("/", ".")) else f" If it is a key in S3, write s3://bucket/{text}."
+        raise SegmindInputError(
+            f"{where}: no such file on this worker. Check the path, and that every worker sees that disk.{key}"
+        ) from None
+    except PermissionError:
+        raise SegmindInputError(f"{where} cannot be read. Let the worker's user read it.") from None
+    except OSError as error:
+        raise SegmindStorageError(f"{where} cannot be read: {error.strerror or error}.") from None
+
+
+def refuse_unless_file(path: Path, where: str) -> None:
+    """
+    Refuse a path at which there is something else than a regular file.
+
+    :param where: how the error begins
+    :raises SegmindInputError: it is a folder, a pipe or a device, or Linux can have no such path
+    """
+    try:
+        mode = path.stat().st_mode
+    except ValueError as error:
+        raise SegmindInputError(f"{where} is not a path ({error}). Give the path of a file.") from None
+    except OSError as error:
+        if not is_too_long(str(path)) and not path.is_symlink():
+            raise
+        raise SegmindInputError(f"{where} is not a path ({error.strerror}). Give the path of a file.") from None
+    if not stat.S_ISREG(mode):
+        what = "a folder. Name a file in it" if stat.S_ISDIR(mode) else "not a regular file. Name one"
+        raise SegmindInputError(f"{where} is {what}.")
+
+
+@contextmanager
+def _open_binary(location: Location) -> Iterator[BinaryIO]:
+    if location.kind == "file":
+        with open_file(location.uri, location.parameter) as file:
+            yield file
+        return
+    with object_errors(location):
+        fs, name = object_store(location)
+        with fs.open(name, "rb") as opened:
+            yield opened
+
+
+def _open(location: Location, aws_conn_id: str | None) -> AbstractContextManager[Iterable[bytes]]:
+    if location.kind == "url":
+        return _open_url(location)
+    return _open_s3(location, aws_conn_id) if location.kind == "s3" else _open_chunks(location)
+
+
+@contextmanager
+def _open_chunks(location: Location) -> Iterator[Iterable[bytes]]:
+    with _open_binary(location) as file:
+        yield iter(lambda: file.read(CHUNK), b"")
+
+
+@contextmanager
+def _open_s3(location: Location, aws_conn_id: str | None) -> Iterator[Iterable[bytes]]:
+    with s3_errors(location, aws_conn_id):
+        client = s3_hook(location, aws_conn_id).get_conn()
+        body = client.get_object(Bucket=location.bucket, Key=location.key)["Body"]
+        with body:  # which gives its raw response, so its name cannot be given here
+            yield body.iter_chunks(CHUNK)
+
+
+@contextmanager
+def _open_url(location: Location) -> Iterator[Iterable[bytes]]:
+    """GET an image from somebody's server, without any key, following redirects."""
+    import httpx
+
+    redact_httpx_log()
+    timeout, headers, where = httpx.Timeout(30.0, connect=5.0), {"Accept-Encoding": "identity"}, location.where
+    try:
+        with httpx.stream("GET", location.uri, follow_redirects=True, timeout=timeout, headers=headers) as response:
+            status = response.status_code
+            if status >= 500 or status in {408, 429}:
+                raise SegmindStorageError(f"{where}: its server responded with HTTP {status}. Try again later.")
+            if not response.is_success:
+                raise SegmindInputError(
+                    f"{where}: its server responded with HTTP {status}. Check that the URL is right and has not "
+                    "expired."
+                )
+            yield _before_deadline(response.iter_bytes(), where)
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects, UnicodeError) as error:
+        raise SegmindInputError(f"{where} cannot be fetched ({type(error).__name__}). Check the URL.") from error
+    except (httpx.HTTPError, OSError) as error:
+        raise SegmindStorageError(
+            f"{where}: its server cannot be read ({type(error).__name__}). Try again later."
+        ) from error
+
+
+def _before_deadline(pieces: Iterable[bytes], where: str) -> Iterator[bytes]:
+    """Gather pieces into chunks, checking the clock as each piece arrives: a slow stream may never fill a chunk."""
+    deadline = time.monotonic() + _HTTP_SECONDS
+    pending = bytearray()
+    for piece in pieces:
+        if time.monotonic() > deadline:
+            raise SegmindStorageError(f"{where} takes longer than {_HTTP_SECONDS:g} s. Try again later.")
+        pending += piece
+        if len(pending) >= CHUNK:
+            yield bytes(pending)
+            pending.clear()
+    if pending:
+        yield bytes(pending)
+
+
+def _checked(chunks: Iterable[bytes], location: Location, *, limit: int, remedy: str) -> Iterator[bytes]:
+    """Pass the chunks of an image on, checking the first for its signature and all of them for their length."""
+    total = 0
+    for chunk in chunks:
+        if not total:
+            check_image_signature(chunk[:HEAD], location)
+        total += len(chunk)
+        if total > limit:
+            raise SegmindInputError(f"{location.where} is larger than {limit >> 20} MiB. {remedy}")
+        yield chunk
+    if not total:
+        check_image_signature(b"", location)
+
+
+def _to_base64(chunks: Iterable[bytes]) -> str:
+    """Encode while reading, so that the raw image is never in memory together with its Base64."""
+    text, rest = bytearray(), b""
+    for chunk in chunks:
+        data = rest + chunk if rest else chunk
+        end = len(data) - len(data) % 3
+        text += binascii.b2a_base64(memoryview(data)[:end], newline=False)
+        rest = data[end:]
+    text += binascii.b2a_base64(rest, newline=False)
+    return text.decode("ascii")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _url_address(location: Location) -> str:
+    query = urlsplit(location.uri).query
     pairs = parse_qsl(query, keep_blank_values=True)
     if any(name.lower() in _SIGNATURES for name, _ in pairs):
         query = urlencode([pair for pair in pairs if pair[0].lower() in _VERSIONS])
-    name = unquote(parts.path).rpartition("/")[2]
-    return ImageSource("url", label, _stem(name), f"{label}?{query}" if query else label, text)
+    return f"{location.label}?{query}" if query else location.label
 
 
-def _data_of(uri: str) -> str:
+def _base64_of(parameter: str, uri: str) -> str:
     header = _DATA_URI.match(uri)
     media_type = header[1].strip().lower() if header else ""
     if not header or "base64" not in header[2].lower().split(";"):
-        raise SegmindInputError("image is a data URI without Base64: write data:image/png;base64,...")
+        raise SegmindInputError(f"{parameter} is a data URI without Base64. Write data:image/png;base64,...")
     if not media_type.startswith("image/"):
-        raise SegmindInputError(f"image is a data URI of {media_type[:40] or 'no media type'!r}: give an image's")
+        raise SegmindInputError(f"{parameter} is a data URI of {media_type[:40] or 'no media type'!r}. Give an image.")
     return uri[header.end() :]
 
 
-def _inline(text: str) -> ImageSource:
-    redact = "".join(text.split())
-    if len(redact) // 4 * 3 > MAX_INLINE_BYTES:
+def _inline(parameter: str, text: str) -> ImageSource:
+    encoded = "".join(text.split())
+    if len(encoded) // 4 * 3 > MAX_INLINE_BYTES:
         raise SegmindInputError(
-            f"image is Base64 of more than {MAX_INLINE_BYTES >> 20} MiB: give its URL, put it in S3, or give a path "
-            'and image_delivery="upload"'
+            f"{parameter} is Base64 of more than {MAX_INLINE_BYTES >> 20} MiB. Give its URL, put it in S3, or give a "
+            'path and image_delivery="upload".'
         )
     try:
-        data = base64.b64decode(redact, validate=True)
+        data = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
         raise SegmindInputError(
-            f"image is Base64 that does not decode ({error}), {len(redact)} characters: check that none were cut off"
+            f"{parameter} is Base64 that does not decode ({error}), {len(encoded)} characters. Check that none are "
+            "missing."
         ) from error
     digest = hashlib.sha256(data).hexdigest()
     label = f"inline image, {len(data)} bytes, sha256 {digest[:16]}"
-    check_image_signature(data[:512], label)
-    return ImageSource("inline", label, digest[:16], f"sha256:{digest}", redact)
+    location = Location("inline", encoded, label, parameter)
+    check_image_signature(data[:HEAD], location)
+    return ImageSource(location, label, digest[:16], f"sha256:{digest}")
 
 
 def _is_base64(text: str) -> bool:
@@ -208,7 +472,7 @@ def _is_base64(text: str) -> bool:
         head = base64.b64decode("".join(text[:64].split())[:16], validate=True)
     except ValueError:
         head = b""
-    if len(text) >= 32 and image_extension(head):
+    if len(text) >= 32 and sniff(head) in ("image/jpeg", "image/png", "image/webp"):
         return True
     return not text.startswith(("/", ".", "~")) and _BASE64_TEXT.fullmatch(text) is not None
 
@@ -218,200 +482,6 @@ def _is_path(text: str) -> bool:
 
 
 def _stem(name: str) -> str | None:
-    """Return a name fit for any store: printable, without extension, with room for one."""
+    """Return a name fit for any store: printable, without extension, and short enough to get one."""
     stem = "".join(c for c in PurePosixPath(name).stem if c.isprintable())
     return stem.encode()[:200].decode(errors="ignore") or None
-
-
-CHUNK = 3 << 18  # 768 KiB; a multiple of 3, so that each encodes to Base64 by itself
-_HTTP_SECONDS = 300.0  # for the whole body: httpx's timeouts never end a trickle
-
-_NOT_IMAGES = {
-    b"GIF8": "a GIF",
-    b"BM": "a BMP",
-    b"II*\0": "a TIFF",
-    b"MM\0*": "a TIFF",
-    b"%PDF": "a PDF",
-    b"PK\3\4": "a ZIP archive",
-    b"\x1f\x8b": "gzip data",
-}
-
-
-def image_extension(head: bytes) -> str | None:
-    """Return ``.jpg``, ``.png`` or ``.webp`` by the first 12 bytes, ``None`` if it is none of these."""
-    kind = sniff(head)
-    return extension_of(kind) if kind in ("image/jpeg", "image/png", "image/webp") else None
-
-
-def check_image_signature(head: bytes, label: str) -> None:
-    """
-    Check the first bytes of an image.
-
-    :raises SegmindInputError: it is empty, or no JPEG, PNG or WEBP; the text says what it looks like
-    """
-    if not head:
-        raise SegmindInputError(f"image: {label} has 0 bytes: write it anew")
-    if image_extension(head) is None:
-        raise SegmindInputError(
-            f"image: {label} looks like {_looks_like(head)}, whatever its name says: give a JPEG, PNG or WEBP"
-        )
-
-
-def verified(chunks: Iterable[bytes], label: str, *, limit: int, remedy: str) -> Iterator[bytes]:
-    """
-    Pass an image's chunks on, the first of them checked.
-
-    :param limit: the most bytes that pass
-    :param remedy: what to do about an image that is larger
-    :raises SegmindInputError: it is empty, no image, or too large
-    """
-    total = 0
-    for chunk in chunks:
-        if not total:
-            check_image_signature(chunk[:512], label)
-        total += len(chunk)
-        if total > limit:
-            raise SegmindInputError(f"image: {label} is larger than {limit >> 20} MiB: {remedy}")
-        yield chunk
-    if not total:
-        check_image_signature(b"", label)
-
-
-def to_base64(chunks: Iterable[bytes]) -> str:
-    """Encode while reading: the raw image is never whole in memory beside its Base64."""
-    text, rest = bytearray(), b""
-    for chunk in chunks:
-        data = rest + chunk if rest else chunk
-        end = len(data) - len(data) % 3
-        text += b2a_base64(memoryview(data)[:end], newline=False)
-        rest = data[end:]
-    text += b2a_base64(rest, newline=False)
-    return text.decode("ascii")
-
-
-@contextmanager
-def open_url(url: str, label: str) -> Iterator[Iterable[bytes]]:
-    """
-    GET an image from anybody's server: no key, redirects followed.
-
-    :raises SegmindInputError: the server refuses (4xx), or the URL is none
-    :raises SegmindStorageError: it is down, slow or fails
-    """
-    import httpx
-
-    redact_httpx_log()
-    timeout, headers = httpx.Timeout(30.0, connect=5.0), {"Accept-Encoding": "identity"}
-    try:
-        with httpx.stream("GET", url, follow_redirects=True, timeout=timeout, headers=headers) as response:
-            status = response.status_code
-            if status >= 500 or status in {408, 429}:
-                raise SegmindStorageError(f"image: {label}: its server answered {status}: try again later")
-            if not response.is_success:
-                raise SegmindInputError(
-                    f"image: {label}: its server answered {status}: check that the URL is right and not expired"
-                )
-            yield _before_deadline(response.iter_bytes(), label)
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects, UnicodeError) as error:
-        raise SegmindInputError(f"image: {label} cannot be fetched ({type(error).__name__}): check the URL") from error
-    except (httpx.HTTPError, OSError) as error:
-        raise SegmindStorageError(
-            f"image: {label}: its server cannot be read ({type(error).__name__}): try again later"
-        ) from error
-
-
-@contextmanager
-def open_s3(uri: str, aws_conn_id: str | None) -> Iterator[Iterable[bytes]]:
-    """
-    GET an object from S3.
-
-    :raises SegmindInputError: it is missing or forbidden
-    :raises SegmindStorageError: S3 is down, slow or fails
-    """
-    bucket, key, _ = split_s3("image", uri)
-    with s3_errors("image", uri, aws_conn_id):
-        body = s3_hook(uri, aws_conn_id).get_conn().get_object(Bucket=bucket, Key=key)["Body"]
-        with body:
-            yield body.iter_chunks(CHUNK)
-
-
-@contextmanager
-def open_file(path: str) -> Iterator[Iterable[bytes]]:
-    """Open a local file; for its errors see :func:`~airflow_provider_segmind.files.local.opened`."""
-    with opened(path, "image") as file:
-        yield _chunks(file)
-
-
-@contextmanager
-def open_object(uri: str, label: str) -> Iterator[Iterable[bytes]]:
-    """
-    Open an object of another store through ObjectStoragePath.
-
-    :raises SegmindInputError: it is missing, forbidden or a folder, or its provider is not installed
-    :raises SegmindStorageError: the store fails
-    """
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-    with object_errors("image", label):
-        path: Any = ObjectStoragePath(uri)  # untyped on some Airflow versions
-        with path.open("rb") as file:
-            yield _chunks(file)
-
-
-@contextmanager
-def object_errors(parameter: str, label: str) -> Iterator[None]:
-    """
-    Turn what a store's file system raises into what the user should do about it.
-
-    :raises SegmindInputError: missing, forbidden, a folder, no provider for the scheme: the user mends it
-    :raises SegmindStorageError: anything else: a retry may do
-    """
-    where = f"{parameter}: {label}"
-    try:
-        yield
-    except (SegmindInputError, SegmindStorageError):
-        raise
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise SegmindInputError(f"{where}: the store has no such object or bucket: check the name") from error
-    except IsADirectoryError as error:
-        raise SegmindInputError(f"{where} is a folder: name an object in it") from error
-    except PermissionError as error:
-        raise SegmindInputError(f"{where}: the store refused access: check its connection") from error
-    except (ImportError, ValueError) as error:
-        raise SegmindInputError(
-            f"{where}: Airflow cannot open this store: install its provider with the fsspec extra ({error})"
-        ) from error
-    except Exception as error:  # each fsspec implementation brings errors of its own
-        raise SegmindStorageError(f"{where}: the store failed ({type(error).__name__}): try again later") from error
-
-
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    return iter(lambda: file.read(CHUNK), b"")
-
-
-def _before_deadline(pieces: Iterable[bytes], label: str) -> Iterator[bytes]:
-    """Gather pieces, looking at the clock as each arrives: a trickle never fills a chunk."""
-    deadline = time.monotonic() + _HTTP_SECONDS
-    pending = bytearray()
-    for piece in pieces:
-        if time.monotonic() > deadline:
-            raise SegmindStorageError(f"image: {label} takes longer than {_HTTP_SECONDS:g} s: try again later")
-        pending += piece
-        if len(pending) >= CHUNK:
-            yield bytes(pending)
-            pending.clear()
-    if pending:
-        yield bytes(pending)
-
-
-def _looks_like(head: bytes) -> str:
-    for signature, name in _NOT_IMAGES.items():
-        if head.startswith(signature):
-            return name
-    if head[4:8] == b"ftyp":
-        return "HEIC, AVIF or a video"
-    if is_html(head):
-        return "an HTML page"
-    if head.lstrip().lower().startswith((b"<svg", b"<?xml")):
-        return "SVG or XML"
-    printable = sum(byte >= 32 or byte in b"\t\r\n" for byte in head)
-    return "text" if b"\0" not in head and printable == len(head) else f"unknown data ({head[:8].hex(' ')})"

@@ -111,9 +111,7 @@ def acquire_job(
         if checkpoint.request_id is not None:
             found = yield from _resume_submitted(api, checkpoint, checkpoint.request_id)
         else:
-            log.warning(
-                "An earlier try ended while it submitted; on_unknown_submit=%r.", submission.on_unknown_submit
-            )
+            log.warning("An earlier try ended while it submitted; on_unknown_submit=%r.", submission.on_unknown_submit)
             found = yield from _reconcile(api, checkpoints, checkpoint, submission.on_unknown_submit)
         if found is not None:
             return found
@@ -327,9 +325,7 @@ def _ask_for_result(api: ApiContext, outcome: JobOutcome) -> Operation[JobOutcom
     )
 
 
-def recover_expired(
-    api: ApiContext, request_id: str, checkpoint: Checkpoint | None
-) -> Operation[JobOutcome | None]:
+def recover_expired(api: ApiContext, request_id: str, checkpoint: Checkpoint | None) -> Operation[JobOutcome | None]:
     """
     Look up a job that the gateway has forgotten in the request history, which keeps its file's address for seven days.
 

@@ -256,9 +256,7 @@ class ResumeEvent:
 
     def outcome(self) -> JobOutcome:
         """Return how the wait ended; only for an event that is about a job."""
-        return JobOutcome(
-            str(self.request_id), OutcomeStatus(self.status), self.error, self.metrics, self.output_urls
-        )
+        return JobOutcome(str(self.request_id), OutcomeStatus(self.status), self.error, self.metrics, self.output_urls)
 
     def as_json(self) -> dict[str, Any]:
         """Return the event; ``output_url`` is the first of ``output_urls``."""

@@ -30,14 +30,13 @@ from airflow_provider_segmind.exceptions import (
 from airflow_provider_segmind.files.destination import check_s3_extra_args, parse_destination
 from airflow_provider_segmind.files.source import ImageFacts, inspect_objects, parse_image, presign
 from airflow_provider_segmind.jobs.checkpoint import SUBMIT_AGAIN, ResumeEvent, TaskCheckpoints
+from airflow_provider_segmind.jobs.delivery import Facts, IfExists, JobDescription, Upload
+from airflow_provider_segmind.jobs.run import JobRun, Wait, WaitForJob, WaitUntil
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_segmind.jobs.run import Facts, JobDescription, JobRun, Upload, Wait
-
 OnModerationBlock = Literal["fail", "skip"]
-IfExists = Literal["overwrite", "skip"]
 
 DEFERRAL_MARGIN = timedelta(hours=1)
 """Airflow's own deferral timeout is this much later than our deadline, which the trigger keeps. It is for the case that
@@ -45,7 +44,7 @@ no triggerer runs at all."""
 
 
 def is_known_at_parse(value: object) -> bool:
-    """Whether a value can be checked as the DAG is parsed: it has no template, callable or other task's result in it."""
+    """Whether a value can be checked as the DAG is parsed: no template, callable or other task's result is in it."""
     if isinstance(value, str):
         return "{{" not in value and "{%" not in value
     if isinstance(value, Mapping):
@@ -73,7 +72,8 @@ class SegmindJobOperator(BaseOperator):
         ``[operators] default_deferrable`` is not consulted
     :param timeout: seconds or ``timedelta`` from the first attempt to submit to the job's end, by the wall clock, waits
         for the rate limit included; 600 by default. Each retry gets as many, and goes on with the same job
-    :param poll_interval: seconds or ``timedelta`` between polls; ``None``: a schedule for how long the model's jobs take
+    :param poll_interval: seconds or ``timedelta`` between polls; ``None``: a schedule shaped by how long the
+        model's jobs take
     :param on_moderation_block: ``"fail"`` the task, or ``"skip"`` it
     :param on_unknown_submit: when a submit's response never came: ``"reconcile"`` looks the request up in Segmind's
         history, ``"fail"`` leaves it to you, ``"resubmit"`` pays again
@@ -164,7 +164,6 @@ class SegmindJobOperator(BaseOperator):
     def _job_run(self, context: Context, event: ResumeEvent | None) -> Iterator[JobRun]:
         """Lend this process's part of the job, and tell Airflow what its errors mean."""
         from airflow_provider_segmind.hooks.segmind import SegmindHook
-        from airflow_provider_segmind.jobs.run import JobRun
 
         _check_conn_id("segmind_conn_id", self.segmind_conn_id)
         max_tries = getattr(context["ti"], "max_tries", None)
@@ -182,13 +181,11 @@ class SegmindJobOperator(BaseOperator):
 
     def _finish(self, result: Facts | Wait, run: JobRun) -> Facts:
         """Return the facts, or defer to what there is to wait for."""
-        from airflow_provider_segmind.jobs.run import WaitForJob
-
         if isinstance(result, dict):
             return result
         if isinstance(result, WaitForJob):
-            self._defer_to_job(result, run)
-        self._defer_until(result)
+            return self._defer_to_job(result, run)
+        return self._defer_until(result)
 
     def _defer_to_job(self, wait: WaitForJob, run: JobRun) -> NoReturn:
         from airflow_provider_segmind.triggers.segmind import SegmindJobTrigger
@@ -251,8 +248,9 @@ class SegmindRunModelOperator(SegmindJobOperator):
     """
     Run any Segmind model and store its first output.
 
-    Returns the facts of the job (XCom): ``request_id``, ``model``, ``status``, ``output_url``, ``output_urls``, ``uri``,
-    ``content_type``, ``size``, ``sha256``, ``width``, ``height``, ``image_width``, ``image_height`` and ``metrics``.
+    Returns the facts of the job (XCom): ``request_id``, ``model``, ``status``, ``output_url``, ``output_urls``,
+    ``uri``, ``content_type``, ``size``, ``sha256``, ``width``, ``height``, ``image_width``, ``image_height`` and
+    ``metrics``.
 
     :param model: the model's slug, from its page (templated)
     :param payload: the model's parameters, from its API page, sent as they are (templated). Only ``s3://`` addresses,
@@ -274,8 +272,6 @@ class SegmindRunModelOperator(SegmindJobOperator):
 
     def describe_job(self) -> JobDescription:
         """Return what to run."""
-        from airflow_provider_segmind.jobs.run import JobDescription
-
         payload = check_payload(self.payload)
         self._refuse_skip_at_prefix("destination", self.destination)
 

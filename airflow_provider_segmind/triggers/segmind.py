@@ -29,7 +29,7 @@ EARLIEST_EVENT = 7.0
 Seconds after its start before which no trigger fires.
 
 The supervisor of the task process that deferred can outlive it by ``[workers] min_heartbeat_interval`` (5 s). If the
-task has resumed by then, Airflow's scheduler (3.3) takes the end of that supervisor for the end of the task and fails it.
+task has resumed by then, Airflow's scheduler (3.3) takes that supervisor's end for the task's end and fails the task.
 """
 
 LATEST_EVENT = 9.0

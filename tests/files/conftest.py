@@ -17,6 +17,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:Timer and timing metrics publish in seconds:DeprecationWarning")
 
 
+@pytest.fixture(autouse=True)
+def _events_at_once() -> None:
+    """Replace the fixture of the whole suite: nothing here has to do with triggers, or waits for their import."""
+
+
 class Request(NamedTuple):
     method: str
     path: str

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, features
 
 from airflow_provider_segmind.files.formats import Media, extension_of, inspect, normalise
-from tests.api.test_download import picture
+from tests.files.pictures import picture
 
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
 KINDS = ["PNG", "JPEG", "WEBP", "GIF", "TIFF", pytest.param("AVIF", marks=needs_avif)]

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
-from airflow_provider_segmind.files.local import MAX_UPLOAD_BYTES, appearing, data_uri
-from tests.api.test_download import PNG
+from airflow_provider_segmind.files.destination import write_atomically
+from airflow_provider_segmind.files.source import MAX_UPLOAD_BYTES, data_uri
+from tests.files.pictures import PNG
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def small_disk():
 
 
 def write(target, content=PNG):
-    with appearing(target) as file:
+    with write_atomically(target) as file:
         file.write(content)
 
 
@@ -68,7 +69,7 @@ def test_a_target_where_no_file_can_be_is_refused_before_anything_is_fetched(tmp
     (tmp_path / "circle").symlink_to("circle")
     os.mkfifo(tmp_path / "pipe")
     fetched = []
-    with pytest.raises(SegmindInputError, match=f"^target: '{tmp_path}.*' {words}"), appearing(f"{tmp_path}{name}"):
+    with pytest.raises(SegmindInputError, match=f"^target: '{tmp_path}.*' {words}"), write_atomically(f"{tmp_path}{name}"):
         fetched.append("it")
     assert fetched == []
 

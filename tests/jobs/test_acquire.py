@@ -12,12 +12,18 @@ from airflow_provider_segmind.exceptions import (
     SegmindServiceError,
     SegmindSubmitUnknownError,
 )
-from airflow_provider_segmind.jobs.acquire import acquire_job
-from airflow_provider_segmind.jobs.checkpoint import Checkpoint
 from tests.api.test_history import row
-from tests.api.world import CUT, ID, MODEL, NOON, always, answer, error, html, result, status
-
-from tests.jobs.checkpoints import BODY, DAY, DIGEST, FILE, NEW, FINGERPRINT, MemoryCheckpoints, acquire, never, checkpointed
+from tests.api.world import CUT, ID, NOON, always, answer, error, html, result, status
+from tests.jobs.checkpoints import (
+    DAY,
+    DIGEST,
+    FILE,
+    NEW,
+    MemoryCheckpoints,
+    acquire,
+    checkpointed,
+    never,
+)
 
 
 def test_a_new_job_is_posted_once_with_a_checkpoint_before_and_after(world):

@@ -12,7 +12,15 @@ from airflow_provider_segmind.jobs.checkpoint import KEY, Checkpoint, ResumeEven
 from tests.operators.task import Store
 
 CHECKPOINT = Checkpoint(
-    "bria-erase-foreground", "d1", 1_800_000_000.0, "api.segmind.com:0123", {"image": "url:https://a"}, "id-1", "i1", 4, 3
+    "bria-erase-foreground",
+    "d1",
+    1_800_000_000.0,
+    "api.segmind.com:0123",
+    {"image": "url:https://a"},
+    "id-1",
+    "i1",
+    4,
+    3,
 )
 
 STORED = {

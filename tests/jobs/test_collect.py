@@ -15,7 +15,6 @@ from airflow_provider_segmind.exceptions import (
 from airflow_provider_segmind.jobs.acquire import collect
 from tests.api.test_history import row
 from tests.api.world import ID, always, answer, error, result, status
-
 from tests.jobs.checkpoints import FILE, MemoryCheckpoints, checkpointed
 
 

@@ -13,8 +13,7 @@ from airflow_provider_segmind.exceptions import (
 from airflow_provider_segmind.jobs.acquire import MAX_SUBMITS
 from tests.api.test_history import row
 from tests.api.world import CUT, NOON, REFUSED, always, answer, error, html, status
-
-from tests.jobs.checkpoints import NEW, FINGERPRINT, MemoryCheckpoints, acquire, checkpointed
+from tests.jobs.checkpoints import FINGERPRINT, NEW, MemoryCheckpoints, acquire, checkpointed
 
 
 def unanswered(world, rows, choice="reconcile", age=100.0):
@@ -83,7 +82,11 @@ def test_a_submit_of_unknown_outcome_leaves_submitting(world):
     checkpoints = MemoryCheckpoints()
     with pytest.raises(SegmindSubmitUnknownError):
         acquire(world, checkpoints, always(CUT))
-    assert (checkpoints.events, checkpoints.checkpoint.request_id, checkpoints.checkpoint.payload_fingerprint) == (["submitting"], None, FINGERPRINT)
+    assert (checkpoints.events, checkpoints.checkpoint.request_id, checkpoints.checkpoint.payload_fingerprint) == (
+        ["submitting"],
+        None,
+        FINGERPRINT,
+    )
     assert len(world.posts) == 1
 
 

@@ -21,7 +21,7 @@ class Crash(BaseException):
 
 
 class Store:
-    """Airflow's task state store: JSON values that survive a try; the process dies after a write that ``crash_after`` picks."""
+    """Airflow's task state store: JSON values that survive a try; after a write that ``crash_after`` picks, a crash."""
 
     def __init__(self) -> None:
         self.values: dict[str, str] = {}

@@ -37,7 +37,9 @@ def test_a_job_of_another_account_is_not_bought_again(erase, segmind):
     segmind.faults.add("expire_record", times=None)
     segmind.faults.add("error", on="record", status=404, times=None)
     checkpoint = task.store.get(KEY)
-    task.store.set(KEY, {**checkpoint, "account": "of the key before", "submitted_at": checkpoint["submitted_at"] - 4000})
+    task.store.set(
+        KEY, {**checkpoint, "account": "of the key before", "submitted_at": checkpoint["submitted_at"] - 4000}
+    )
     with pytest.raises((SegmindInputError, AirflowFailException), match="another API key or base URL"):
         task.run()
 
@@ -76,7 +78,9 @@ def test_before_airflow_3_3_an_expired_job_whose_row_is_late_is_not_bought_again
     assert len(segmind.jobs) == 1
 
 
-def test_before_airflow_3_3_a_recovered_file_behind_a_403_is_not_bought_again(erase, segmind, monkeypatch, quick_retries):
+def test_before_airflow_3_3_a_recovered_file_behind_a_403_is_not_bought_again(
+    erase, segmind, monkeypatch, quick_retries
+):
     monkeypatch.setattr("airflow_provider_segmind.api.polling.NOT_FOUND_GRACE", 0.0)
     monkeypatch.setattr("airflow_provider_segmind.jobs.run.STORE_RETRY_SECONDS", 0.01)
     segmind.faults.add("expire_record", times=None)

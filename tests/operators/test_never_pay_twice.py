@@ -50,7 +50,7 @@ def test_a_crash_before_the_post_pays_once(erase, segmind, destination, deferrab
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_a_crash_between_the_post_and_its_note_pays_once(erase, segmind, destination, deferrable):
+def test_a_crash_between_the_post_and_its_checkpoint_pays_once(erase, segmind, destination, deferrable):
     task = erase(deferrable=deferrable)
     written = []
 
@@ -74,7 +74,7 @@ def test_a_crash_between_the_post_and_its_note_pays_once(erase, segmind, destina
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_a_crash_after_the_note_pays_once(erase, segmind, destination, deferrable):
+def test_a_crash_after_the_checkpoint_pays_once(erase, segmind, destination, deferrable):
     task = erase(deferrable=deferrable)
     crash_when(task, "submitted")
     with pytest.raises(Crash):
@@ -100,7 +100,7 @@ def test_a_job_that_completed_meanwhile_is_not_waited_for(erase, segmind):
     assert isinstance(task.submit(), dict)
 
 
-def test_a_storage_that_is_down_costs_nothing(erase, segmind, destination):
+def test_a_destination_that_is_down_costs_nothing(erase, segmind, destination):
     task = erase()
     task.before_store = lambda: destination.parent.write_text("a file where a folder should be")
     with pytest.raises((SegmindStorageError, AirflowFailException)):
@@ -113,7 +113,7 @@ def test_a_storage_that_is_down_costs_nothing(erase, segmind, destination):
     assert destination.exists()
 
 
-def test_a_success_forgets_so_that_a_clear_means_a_new_image(erase, segmind):
+def test_a_run_after_a_success_submits_a_new_job(erase, segmind):
     task = erase()
     task.run()
     assert task.store.values == {}
@@ -169,7 +169,7 @@ def test_a_submit_that_is_never_answered_is_found_in_the_history(erase, segmind,
     assert [job.request_id for job in segmind.jobs] == [facts["request_id"]]
 
 
-def test_a_key_refused_while_polling_fails_for_good_and_keeps_the_note(erase, segmind, destination):
+def test_a_key_refused_while_polling_fails_without_retries_and_keeps_the_checkpoint(erase, segmind, destination):
     refused = segmind.faults.add("error", on=["status", "result"], status=401, times=None)
     task = erase()
     with pytest.raises(AirflowFailException, match="password"):
@@ -190,7 +190,7 @@ def test_a_submit_answered_without_an_id_is_found_in_the_history(erase, segmind)
     assert len(segmind.jobs) == 1
 
 
-def test_an_error_page_after_acceptance_is_not_believed(erase, segmind):
+def test_a_submit_answered_by_a_proxys_error_is_found_in_the_history(erase, segmind):
     segmind.faults.add("error_after_accept", status=504)
     erase().run()
 
@@ -205,7 +205,7 @@ def test_a_record_that_lands_late_is_waited_for(erase, segmind):
     assert len(segmind.jobs) == 1
 
 
-def test_a_history_that_cannot_tell_fails_and_the_retry_examines_again(erase, segmind, quick_retries):
+def test_a_history_that_is_down_fails_the_try_and_the_retry_searches_again(erase, segmind, quick_retries):
     segmind.faults.add("cut_after_accept")
     outage = segmind.faults.add("error", on="history", status=500, times=None)
     task = erase()
@@ -252,7 +252,7 @@ def test_an_expired_record_is_recovered_from_the_history(erase, segmind, destina
     assert subject_pixels(destination.read_bytes()) == 0
 
 
-def test_an_expired_job_whose_file_is_gone_is_paid_anew_and_said_to_be_lost(erase, segmind, caplog):
+def test_an_expired_job_whose_file_is_gone_is_logged_as_lost_and_submitted_again(erase, segmind, caplog):
     task = erase()
     task.wait(task.submit())
     segmind.faults.add("expire_record")
@@ -284,7 +284,7 @@ def test_an_outage_of_the_service_while_polling_is_waited_out(erase, segmind, qu
     assert len(segmind.jobs) == 1
 
 
-def test_a_service_that_is_away_before_the_submit_leaves_no_note(erase, segmind, quick_retries):
+def test_a_service_that_is_down_before_the_submit_leaves_no_checkpoint(erase, segmind, quick_retries):
     segmind.faults.add("error", on="submit", status=503, times=None)
     task = erase()
     with pytest.raises(SegmindServiceError):
@@ -303,7 +303,7 @@ def test_a_truncated_file_is_fetched_again(erase, segmind, destination, quick_re
     assert photo() != destination.read_bytes()
 
 
-def test_a_file_that_stays_truncated_keeps_the_note(erase, segmind, destination, quick_retries):
+def test_a_file_that_stays_truncated_keeps_the_checkpoint(erase, segmind, destination, quick_retries):
     cut = segmind.faults.add("truncated_file", times=None)
     task = erase()
     with pytest.raises(SegmindOutputError, match="paid for"):

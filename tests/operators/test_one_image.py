@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from datetime import timedelta
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -15,12 +16,13 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_segmind.exceptions import SegmindJobFailedError, SegmindOutputError
 from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
+from airflow_provider_segmind.operators.segmind import SegmindRunModelOperator
 from tests.operators.task import Task
 from tests.photos import photo, subject_pixels
 
 FACTS = {
     *("request_id", "model", "status", "image", "output_url", "uri", "content_type", "size", "sha256"),
-    *("width", "height", "metrics"),
+    *("width", "height", "metrics", "output_urls", "image_width", "image_height"),
 }
 
 
@@ -38,7 +40,7 @@ def test_the_subject_is_gone_from_the_stored_picture(erase, destination, deferra
     assert facts["metrics"]["cost"] > 0
 
 
-def test_the_second_leg_asks_the_api_for_nothing(erase, segmind):
+def test_storing_the_result_needs_no_request_to_the_api(erase, segmind):
     task = erase()
     task.before_store = segmind.requests.clear
     task.run()
@@ -46,12 +48,12 @@ def test_the_second_leg_asks_the_api_for_nothing(erase, segmind):
     assert set(segmind.requests.counts) == {"file"}
 
 
-def test_the_event_has_the_contracts_keys_and_no_secret(erase, segmind):
+def test_the_event_has_the_documented_keys_and_no_secret(erase, segmind):
     task = erase()
     task.run()
 
     (event,) = task.events
-    assert list(event) == ["request_id", "status", "error", "metrics", "output_url"]
+    assert event.keys() >= {"request_id", "status", "error", "metrics", "output_url"}
     said = json.dumps([task.events, task.triggers, task.store.written, task.ti.xcoms])
     assert segmind.key not in said
     assert base64.b64encode(photo()).decode()[:64] not in said
@@ -85,7 +87,7 @@ def test_an_inline_or_local_image_arrives_as_base64(segmind, image, destination,
     assert subject_pixels(destination.read_bytes()) == 0
 
 
-def test_an_image_in_s3_goes_as_an_address_and_its_result_comes_back_with_metadata(segmind, s3):
+def test_an_image_in_s3_is_sent_presigned_and_its_result_has_metadata(segmind, s3):
     source = s3.put("in/cup é.png", photo())
     facts = Task(
         lambda: BriaEraseForegroundOperator(
@@ -122,7 +124,7 @@ def test_an_upload_goes_through_segminds_storage(erase, segmind):
 
 
 @pytest.mark.parametrize("style", ["base64", "data_uri"])
-def test_an_inline_result_is_asked_for_again_by_the_second_leg(erase, segmind, destination, style):
+def test_an_inline_result_is_asked_for_again_when_it_is_stored(erase, segmind, destination, style):
     segmind.faults.add("output_as", style=style, times=None)
     task = erase()
     facts = task.run()
@@ -152,7 +154,7 @@ def test_a_failed_job_may_be_retried_as_a_new_one(erase, segmind, destination):
 
 
 @pytest.mark.parametrize(("choice", "expected"), [("fail", AirflowFailException), ("skip", AirflowSkipException)])
-def test_a_moderation_block_fails_for_good_or_skips(erase, segmind, choice, expected):
+def test_a_moderation_block_fails_without_retries_or_skips(erase, segmind, choice, expected):
     segmind.faults.add("moderation_block")
     task = erase(on_moderation_block=choice)
     with pytest.raises(expected):
@@ -161,9 +163,58 @@ def test_a_moderation_block_fails_for_good_or_skips(erase, segmind, choice, expe
     assert task.store.values == {}
 
 
-def test_what_is_no_image_never_reaches_the_destination(erase, segmind, destination, quick_retries):
+def test_a_result_that_is_not_an_image_never_reaches_the_destination(erase, segmind, destination, quick_retries):
     segmind.faults.add("wrong_file", times=None)
     with pytest.raises(SegmindOutputError, match=r"web page|not an image"):
         erase().run()
 
     assert not destination.parent.exists()
+
+
+def test_every_output_is_named_and_the_first_is_stored(erase, segmind, destination, caplog):
+    segmind.faults.add("output_as", style="several", times=None)
+    facts = erase().run()
+
+    first, second = facts["output_urls"]
+    assert (facts["output_url"], first != second) == (first, True)
+    assert destination.exists()
+    assert "2 outputs" in caplog.text
+
+
+def test_the_size_of_the_source_is_among_the_facts(erase):
+    facts = erase().run()
+
+    assert (facts["image_width"], facts["image_height"]) == (120, 90)
+
+
+def test_a_result_with_fewer_pixels_than_its_source_is_warned_of(segmind, s3, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("airflow_provider_segmind.jobs.delivery.SMALLER", 1.1)
+    operator = {"task_id": "erase", "image": s3.put("in/cup.png", photo()), "destination": f"{tmp_path}/"}
+    Task(lambda: BriaEraseForegroundOperator(**operator, poll_interval=0.1)).run()
+
+    assert "fewer pixels than its source" in caplog.text
+
+
+@pytest.mark.parametrize("options", [{"timeout": timedelta(minutes=5), "poll_interval": timedelta(seconds=0.1)}])
+def test_times_may_be_timedeltas(erase, segmind, options):
+    task = erase(**options)
+    task.run()
+
+    (_, kwargs) = task.triggers[0]
+    assert kwargs["poll_interval"] == 0.1
+    assert 295 < kwargs["deadline"] - kwargs["submitted_at"] <= 300
+
+
+def test_both_connection_ids_are_templated():
+    assert {"segmind_conn_id", "aws_conn_id"} <= set(BriaEraseForegroundOperator.template_fields)
+    BriaEraseForegroundOperator(
+        task_id="erase", image="https://e/a.png", segmind_conn_id="{{ params.it }}", aws_conn_id="{{ params.it }}"
+    )
+
+
+def test_a_callable_in_a_template_field_is_left_to_airflow():
+    def later(context, jinja_env):
+        raise AssertionError("Airflow calls it, when the task runs")
+
+    BriaEraseForegroundOperator(task_id="erase", image=later, destination=later, preserve_alpha=later)
+    SegmindRunModelOperator(task_id="run", model=later, payload={"image": later})

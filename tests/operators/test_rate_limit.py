@@ -12,7 +12,7 @@ from airflow_provider_segmind.jobs.checkpoint import KEY
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_a_limited_submit_waits_for_the_gate(erase, segmind, deferrable):
+def test_a_rate_limited_submit_waits_for_the_reset(erase, segmind, deferrable):
     segmind.faults.add("rate_limited", on="submit", seconds=6.0)
     task = erase(deferrable=deferrable)
     began = time.time()
@@ -24,7 +24,7 @@ def test_a_limited_submit_waits_for_the_gate(erase, segmind, deferrable):
     assert len(task.triggers) == (2 if deferrable else 0)
 
 
-def test_a_gate_that_opens_after_the_deadline_ends_the_try_without_a_job(erase, segmind):
+def test_a_reset_after_the_deadline_ends_the_try_without_a_job(erase, segmind):
     segmind.faults.add("rate_limited", on="submit", seconds=500.0, times=None)
     task = erase(timeout=60)
     with pytest.raises(SegmindRateLimitError, match="Nothing was submitted within timeout=60 s"):
@@ -35,7 +35,7 @@ def test_a_gate_that_opens_after_the_deadline_ends_the_try_without_a_job(erase, 
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_a_429_without_end_gets_few_submits(erase, segmind, deferrable):
+def test_an_endless_429_gets_few_submits(erase, segmind, deferrable):
     segmind.faults.add("rate_limited", on="submit", times=None, reset="past")
     task = erase(deferrable=deferrable, timeout=8)
     with pytest.raises((SegmindRateLimitError, SegmindServiceError), match="Nothing was submitted"):
@@ -60,7 +60,7 @@ def test_an_image_is_uploaded_once_however_often_the_submit_waits(erase, segmind
     assert (segmind.requests.counts["submit"], segmind.requests.counts["upload"]) == (3, 1)
 
 
-def test_a_noted_job_that_cannot_be_asked_about_is_named_as_paid_for(erase, segmind):
+def test_a_paid_job_that_the_rate_limit_hides_is_named_in_the_error(erase, segmind):
     task = erase(timeout=60)
     task.submit()
     segmind.faults.add("rate_limited", on="status", seconds=500.0, times=None)
@@ -70,7 +70,7 @@ def test_a_noted_job_that_cannot_be_asked_about_is_named_as_paid_for(erase, segm
     assert timeout.value.request_id == task.store.get(KEY)["request_id"]
 
 
-def test_a_limit_of_segminds_storage_is_trouble_and_no_gate(erase, segmind):
+def test_a_429_of_segminds_storage_does_not_count_as_the_rate_limit(erase, segmind):
     segmind.faults.add("error", on="upload", status=429, times=None)
     with pytest.raises(SegmindServiceError):
         erase(image_delivery="upload", deferrable=False).run()
@@ -78,7 +78,7 @@ def test_a_limit_of_segminds_storage_is_trouble_and_no_gate(erase, segmind):
     assert segmind.requests.counts["upload"] == 1
 
 
-def test_airflows_own_timeout_comes_long_after_ours(erase, segmind):
+def test_airflows_own_deferral_timeout_is_much_later_than_the_deadline(erase, segmind):
     segmind.faults.add("rate_limited", on="submit", seconds=1.0)
     task = erase(timeout=60)
     gate = task.submit()

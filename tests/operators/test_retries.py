@@ -12,7 +12,7 @@ from airflow_provider_segmind.exceptions import (
     SegmindSubmitUnknownError,
 )
 from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
-from airflow_provider_segmind.operators.retries import default_retry_policy
+from airflow_provider_segmind.operators.segmind import default_retry_policy
 
 pytestmark = pytest.mark.skipif(default_retry_policy() is None, reason="retry policies came with Airflow 3.3")
 
@@ -26,14 +26,14 @@ pytestmark = pytest.mark.skipif(default_retry_policy() is None, reason="retry po
         (ValueError("not ours"), None),
     ],
 )
-def test_a_retry_comes_when_it_can_help(error, delay):
+def test_a_retry_waits_as_long_as_its_error_needs(error, delay):
     operator = BriaEraseForegroundOperator(task_id="erase", image="https://example.com/cup.png", retries=2)
     decision = operator.retry_policy.evaluate(error, try_number=1, max_tries=2)
 
     assert decision.retry_delay == delay
 
 
-def test_a_policy_of_the_users_own_is_kept():
+def test_a_retry_policy_given_by_the_user_is_kept():
     own = default_retry_policy()
     operator = BriaEraseForegroundOperator(task_id="erase", image="https://example.com/cup.png", retry_policy=own)
 

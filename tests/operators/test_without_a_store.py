@@ -26,7 +26,7 @@ def test_a_result_file_that_is_late_is_waited_for(erase, segmind, destination, d
     task.run()
 
     assert len(segmind.jobs) == 1
-    assert [event.get("deferrals") for event in task.events] == ([None, 1] if deferrable else [])
+    assert [event["store_attempts"] for event in task.events] == ([0, 1] if deferrable else [])
     assert destination.exists()
 
 
@@ -52,19 +52,19 @@ def test_a_full_disk_is_waited_for(erase, segmind, destination, monkeypatch, def
     ],
     ids=lambda fault: "-".join(map(str, fault.values())),
 )
-def test_what_does_not_mend_fails_for_good_and_names_the_request(erase, segmind, fault, deferrable):
+def test_an_error_that_does_not_go_away_fails_without_retries_and_names_the_request(erase, segmind, fault, deferrable):
     segmind.faults.add(times=None, **fault)
-    with pytest.raises(AirflowFailException, match=r"request \S+ and pay again, so there is none") as failed:
+    with pytest.raises(AirflowFailException, match=r"request \S+ and pay again, is not retried") as failed:
         erase(durable=False, deferrable=deferrable, timeout=2).run()
 
     assert len(segmind.jobs) == 1
     assert segmind.jobs[0].request_id in str(failed.value)
 
 
-def test_an_unknown_submit_that_the_history_cannot_resolve_fails_for_good(erase, segmind, deferrable):
+def test_an_unknown_submit_that_the_history_cannot_resolve_fails_without_retries(erase, segmind, deferrable):
     segmind.faults.add("cut_after_accept")
     segmind.faults.add("error", on="history", status=500, times=None)
-    with pytest.raises(AirflowFailException, match="so there is none"):
+    with pytest.raises(AirflowFailException, match="is not retried"):
         erase(durable=False, deferrable=deferrable).run()
 
     assert len(segmind.jobs) == 1
@@ -77,17 +77,17 @@ def test_a_cut_submit_is_reconciled_within_the_try(erase, segmind, deferrable):
     assert len(segmind.jobs) == 1
 
 
-def test_an_adopted_job_is_still_known_after_a_wait_at_the_gate(erase, segmind, deferrable):
+def test_an_adopted_job_is_still_known_after_a_wait_for_the_rate_limit(erase, segmind, deferrable):
     segmind.faults.add("cut_after_accept")
     segmind.faults.add("rate_limited", on="status", seconds=65.0)
     task = erase(durable=False, deferrable=deferrable, timeout=30)
-    with pytest.raises(AirflowFailException, match=r"paid for.*so there is none"):
+    with pytest.raises(AirflowFailException, match=r"paid for.*is not retried"):
         task.run()
 
     assert len(segmind.jobs) == 1
 
 
-def test_a_gate_that_has_cost_nothing_may_be_retried(erase, segmind, deferrable):
+def test_a_submit_that_queued_nothing_may_be_retried(erase, segmind, deferrable):
     segmind.faults.add("error", on="submit", status=503, times=None)
     with pytest.raises(SegmindServiceError) as failed:
         erase(durable=False, deferrable=deferrable).run()
@@ -95,7 +95,7 @@ def test_a_gate_that_has_cost_nothing_may_be_retried(erase, segmind, deferrable)
     assert not isinstance(failed.value, AirflowFailException)
 
 
-def test_a_failed_job_may_be_retried_for_it_has_cost_nothing(erase, segmind, deferrable):
+def test_a_failed_job_may_be_retried_since_it_cost_nothing(erase, segmind, deferrable):
     segmind.faults.add("job_fails")
     with pytest.raises(SegmindJobFailedError) as failed:
         erase(durable=False, deferrable=deferrable).run()

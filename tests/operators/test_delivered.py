@@ -1,11 +1,11 @@
-"""What a note is worth after its task's success: something to a retry of that success, nothing to a user's Clear."""
+"""What a checkpoint is worth after a success: it spares a retry from paying, and does not stop a Clear."""
 
 from __future__ import annotations
 
-from airflow_provider_segmind.jobs.checkpoint import FINISHED, KEY
+from airflow_provider_segmind.jobs.checkpoint import KEY
 
 
-def test_a_try_that_died_before_airflow_knew_of_its_success_pays_nothing_again(erase, segmind, destination):
+def test_a_retry_of_a_success_that_airflow_did_not_record_pays_nothing(erase, segmind, destination):
     task = erase()
     task.ti.max_tries = 3
     first = task.run()
@@ -17,7 +17,7 @@ def test_a_try_that_died_before_airflow_knew_of_its_success_pays_nothing_again(e
     assert destination.exists()
 
 
-def test_a_clear_after_a_success_is_a_new_image(erase, segmind):
+def test_a_clear_after_a_success_submits_a_new_job(erase, segmind):
     task = erase()
     task.ti.max_tries = 3
     task.run()
@@ -27,16 +27,16 @@ def test_a_clear_after_a_success_is_a_new_image(erase, segmind):
     assert len(segmind.jobs) == 2
 
 
-def test_a_settled_note_says_so(erase, segmind):
+def test_a_success_marks_the_checkpoint_delivered(erase, segmind):
     task = erase()
     task.ti.max_tries = 0
     facts = task.run()
 
-    assert task.store.get(KEY)[FINISHED] == 0
+    assert task.store.get(KEY)["state"] == "delivered"
     assert task.store.get(KEY)["request_id"] == facts["request_id"]
 
 
-def test_where_the_retries_are_not_known_a_success_leaves_no_note(erase, segmind):
+def test_a_success_leaves_no_checkpoint_where_the_number_of_tries_is_unknown(erase, segmind):
     task = erase()
     task.run()
 
