@@ -1,1 +1,1 @@
-"""Figures that the README states, measured: each module is run with ``python -m benchmarks.<name>``."""
+"""Measurements behind the figures in README.md; run each with ``python -m benchmarks.<name>``."""

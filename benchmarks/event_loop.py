@@ -1,4 +1,4 @@
-"""How long a waiting SegmindJobTrigger keeps the triggerer's event loop, which it shares, to itself."""
+"""How long a waiting SegmindJobTrigger blocks the triggerer's event loop, which all triggers share."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ MEGABYTES = 10
 PIECES, PIECE_PAUSE = 40, 0.05
 METRICS = {"inference_time": 11.4, "queue_time": 0.6, "total_time": 12.0, "cost": 0.03}
 CASES = {
-    "first": "normal answers, the first trigger of its process (imports, the connection, the HTTP client)",
-    "normal": "normal answers",
-    "large": f"answers of {MEGABYTES} MB: a COMPLETED with as many empty images as go in",
-    "slow": f"answers in {PIECES} pieces, {PIECE_PAUSE:g} s apart",
+    "first": "normal responses, the first trigger of its process (imports, the connection, the HTTP client)",
+    "normal": "normal responses",
+    "large": f"responses of {MEGABYTES} MB: a COMPLETED with as many empty images as fit",
+    "slow": f"responses in {PIECES} pieces, {PIECE_PAUSE:g} s apart",
 }
 
 
 def body(case: str, base_url: str, path: str) -> bytes:
-    """Return what the service answers to a path."""
+    """Return the body of the response to a path."""
     if "request-history" in path:
         return json.dumps({"data": []}).encode()
     if case == "large":
         start, end = b'{"status":"COMPLETED","images":[', b"{}]}"
         return start + b"{}," * ((MEGABYTES * 1_000_000 - len(start) - len(end)) // 3) + end
-    answer: dict[str, Any] = {"status": "COMPLETED", "error": None, "metrics": METRICS}
+    response: dict[str, Any] = {"status": "COMPLETED", "error": None, "metrics": METRICS}
     if not path.endswith("/status"):
-        answer["output"] = f"{base_url}/generations/x.png"
-    return json.dumps(answer).encode()
+        response["output"] = f"{base_url}/generations/x.png"
+    return json.dumps(response).encode()
 
 
 def serve(case: str, ready: Connection) -> None:
-    """Be the service, in a process of its own: its work must not keep ours."""
+    """Serve responses, in a process of its own, so that its work does not block our loop."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -63,7 +63,7 @@ def serve(case: str, ready: Connection) -> None:
 
 
 async def measure() -> tuple[float, float, str]:
-    """Return the longest time without a tick, in seconds, how long the trigger took, and its event's status."""
+    """Return the longest time without a tick, the duration of the wait (both in seconds) and the event's status."""
     from airflow_provider_segmind.triggers.segmind import SegmindJobTrigger
 
     longest, last = 0.0, time.perf_counter()
@@ -84,10 +84,10 @@ async def measure() -> tuple[float, float, str]:
 
 
 def main() -> None:
-    """Measure each case and print it."""
+    """Measure each case and print the result."""
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
     processes = multiprocessing.get_context("spawn")
-    print(f"The longest time during which a ticker of {TICK * 1000:g} ms on the trigger's loop did not tick:")
+    print(f"The longest time for which a task that wakes every {TICK * 1000:g} ms on the trigger's loop did not run:")
     for case, words in CASES.items():
         ours, theirs = processes.Pipe()
         server = processes.Process(target=serve, args=(case, theirs), daemon=True)

@@ -1,7 +1,8 @@
 """
-What a DAG file pays for importing an operator, on top of ``import airflow.sdk``: ours, and one to compare it with.
+How long the import of our operator takes at each parsing of a DAG file, on top of ``import airflow.sdk``.
 
-Each run has a fresh interpreter, and the two take turns, so that both see the same machine.
+An operator of the Amazon provider is measured for comparison. Each measurement has a fresh interpreter, and the two
+alternate, so that both see the same load of the machine.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ print(time.perf_counter() - began)
 
 
 def measure(module: str) -> float:
-    """Return what the import took, in milliseconds."""
+    """Return the milliseconds that the import took."""
     code = CODE.format(module=module)
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(ran.stdout) * 1000
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure both and print the quartiles."""
     modules = (OURS, OTHER)
     for module in modules:
-        measure(module)  # the first one may have to compile
+        measure(module)  # the first import may have to compile
     rounds = [[measure(module) for module in modules] for _ in range(ROUNDS)]
-    print(f"On top of airflow.sdk, {ROUNDS} fresh interpreters each, in turns:")
+    print(f"On top of airflow.sdk, {ROUNDS} fresh interpreters each, alternating:")
     for module, times in zip(modules, zip(*rounds, strict=True), strict=True):
         first, median, third = statistics.quantiles(times, n=4, method="inclusive")
         print(

@@ -1,4 +1,8 @@
-"""How many requests a wait makes, and how long after a job's end it is noticed, beside a poll each second."""
+"""
+How many status requests a wait makes, and how long after a job's end the wait notices it.
+
+Compares the poll schedule with a poll each second, on a simulated clock.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +19,13 @@ MODEL = "bria-erase-foreground"
 
 
 class World:
-    """A clock, and a job on it."""
+    """A simulated clock, and jobs that run on it."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
 
     def run(self, operation: Operation[JobOutcome], ends_at: float, seconds: float) -> tuple[int, float]:
-        """Return the status requests made, and how late the end was noticed."""
+        """Return the number of status requests, and the seconds from the job's end to its discovery."""
         statuses, noticed = 0, 0.0
         step = next(operation)
         try:
@@ -43,7 +47,7 @@ class World:
 
 
 def measure(sigma: float, poll_interval: float | None) -> str:
-    """Run jobs of lognormal length one after another, as one triggerer would see them."""
+    """Run jobs of lognormal length one after another, as one triggerer sees them."""
     draw = random.Random(7)
     world = World()
     api = ApiContext(clock=lambda: world.now)
@@ -56,17 +60,17 @@ def measure(sigma: float, poll_interval: float | None) -> str:
         counts.append(statuses)
         delays.append(delay)
     return (
-        f"{statistics.mean(counts):5.2f} status requests (95 %: {sorted(counts)[int(0.95 * JOBS)]:2d}), "
+        f"{statistics.mean(counts):5.2f} status requests (95th percentile {sorted(counts)[int(0.95 * JOBS)]:2d}), "
         f"the end is noticed {statistics.mean(delays):4.1f} s late on average"
     )
 
 
 def main() -> None:
-    """Print both schedules side by side."""
+    """Print the figures of both."""
     for sigma in (0.15, 0.3):
         print(f"{JOBS} jobs of about 11.97 s, sigma {sigma}:")
-        print(f"  a look each second: {measure(sigma, 1.0)}")
-        print(f"  adaptive schedule:  {measure(sigma, None)}")
+        print(f"  a poll each second: {measure(sigma, 1.0)}")
+        print(f"  poll schedule:      {measure(sigma, None)}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """
-Any model of Segmind's: its slug and its parameters, both from the model's page.
+Run any model of Segmind's, with the slug and the parameters from the model's API page.
 
-The parameters go to Segmind as they are; only `s3://` addresses become presigned URLs on the way.
+The parameters are sent as they are, except that ``s3://`` addresses anywhere in them become presigned URLs.
 """
 
 from __future__ import annotations
 
+# On Airflow 3 these names are also in airflow.sdk. This module has them on Airflow 2.11, too.
 from airflow.providers.common.compat.sdk import DAG, Param
 
 from airflow_provider_segmind.operators.segmind import SegmindRunModelOperator
@@ -23,6 +24,6 @@ with DAG(
         task_id="run",
         model="bria-erase-foreground",
         payload={"image": "{{ params.image }}", "preserve_alpha": False},
-        destination="{{ params.destination }}",
-        retries=3,  # after a crash, or with S3 away, it takes a retry to store what has been paid for
+        destination="{{ params.destination }}",  # below a prefix, the result is named after its request id
+        retries=3,  # a retry does not pay again: it stores what was paid for before a crash or an outage
     )

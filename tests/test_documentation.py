@@ -1,10 +1,10 @@
 """
-What the README, the docs and the examples show is run, and what they name is there.
+What README, the docs and the examples show works.
 
 Every Python block is run: DAGs to their end, the example tests of ``docs/emulator.md`` by ``tests/emulator``. Of the
-shell's blocks every connection is read as Airflow reads it and every ``curl`` is sent. Not run are ``pip install``
-(nothing is published yet), ``python -m``, which serves for ever, and ``make``, whose targets are looked up; what stands
-behind both has tests of its own. The example DAGs run in ``tests/airflow_processes``.
+shell blocks, each connection is read as Airflow reads it, and each ``curl`` is sent. Not run are ``git clone`` and
+``pip install``, which need the network, ``python -m``, which serves until it is stopped, and ``make``, whose targets
+must exist. What is behind these has tests of its own. The example DAGs run in ``tests/airflow_processes``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import runpy
 import shlex
 import shutil
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +29,12 @@ from tests.operators.task import Task
 from tests.photos import photo, subject_pixels
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+REPOSITORY = "https://github.com/segmind/airflow-provider-segmind"
+PUBLISHED = re.compile(
+    rf"{REPOSITORY}/(?:blob|tree)/main/|{REPOSITORY.replace('github.com', 'raw.githubusercontent.com')}/main/"
+)
+"""How README addresses a file of this repository, so that its links also work on a package index."""
 
 
 class Snippet(NamedTuple):
@@ -52,36 +59,53 @@ def snippets() -> Iterator[Snippet]:
             yield Snippet(page.name, language, code)
 
 
-def marked(chosen: list[Snippet]) -> list:
-    assert chosen, "the pages have changed, and nothing is left to run"
+def as_parameters(chosen: list[Snippet]) -> list:
+    assert chosen, "the pages have changed, and there is nothing left to run"
     return [pytest.param(snippet, id=f"{snippet.page}-{number}") for number, snippet in enumerate(chosen)]
 
 
 PYTHON = [snippet for snippet in snippets() if snippet.language == "python"]
 DAGS = [snippet for snippet in PYTHON if snippet.is_dag]
-SCRIPTS = [snippet for snippet in PYTHON if not snippet.is_dag and not snippet.is_test]
+OPERATORS = [snippet for snippet in PYTHON if re.search(r"^class \w+Operator\(", snippet.code, re.MULTILINE)]
+FAULTS = [snippet for snippet in PYTHON if "@fault(" in snippet.code]
+SCRIPTS = [
+    snippet
+    for snippet in PYTHON
+    if not (snippet.is_dag or snippet.is_test or snippet in OPERATORS or snippet in FAULTS)
+]
 COMMANDS = [
-    shlex.split(line, comments=True)
+    shlex.split(command, comments=True)
     for snippet in snippets()
     if snippet.language == "bash"
-    for line in snippet.code.replace("\\\n", " ").splitlines()
-    if line.strip()
+    for command in re.split(r"\n|&&", snippet.code.replace("\\\n", " "))
+    if command.strip()
 ]
 
 
-def test_every_snippet_has_somebody_who_runs_it():
-    assert {snippet.language for snippet in snippets()} <= {"python", "bash"}
+NOT_RUN = (["git", "clone"], ["pip", "install"], ["python", "-m"], [".venv/bin/python", "-m"])
+
+
+def test_every_code_block_is_of_a_kind_that_a_test_covers():
+    assert {snippet.language for snippet in snippets()} <= {"python", "bash", "mermaid", "text"}
     assert {snippet.page for snippet in PYTHON if snippet.is_test} == {"emulator.md"}
     for command in COMMANDS:
-        assert command[0] in {"export", "curl", "make"} or command[:2] in (["pip", "install"], ["python", "-m"])
+        assert command[0] in {"cd", "export", "curl", "make"} or command[:2] in NOT_RUN
+
+
+INCOMING = {
+    "incoming/a/front.jpg": "erased/a/",
+    "incoming/b/front.JPG": "erased/b/",
+    "incoming/cat.jpeg": "erased/",
+}
+"""Photos as README's nightly DAG finds them, and where their results belong: two of them have the same name."""
 
 
 @pytest.fixture
 def bucket(s3):
-    """The bucket of the README, with its photos."""
+    """Create the bucket that README uses, with photos."""
     s3.client.create_bucket(Bucket="photos")
-    for key in ("cup.jpg", "incoming/cup.jpg", "incoming/cat.jpg"):
-        s3.client.put_object(Bucket="photos", Key=key, Body=photo(kind="JPEG"))
+    for shade, key in enumerate(("cup.jpg", *INCOMING, "incoming/notes.txt")):
+        s3.client.put_object(Bucket="photos", Key=key, Body=photo(shade=shade, kind="JPEG"))
     yield s3.client
     for found in s3.client.list_objects_v2(Bucket="photos").get("Contents", []):
         s3.client.delete_object(Bucket="photos", Key=found["Key"])
@@ -89,7 +113,7 @@ def bucket(s3):
 
 
 def dag_of(snippet: Snippet):
-    """Run a snippet that ends with a DAG; return the DAG."""
+    """Run a code block that defines a DAG, and return the DAG."""
     from airflow.providers.common.compat.sdk import DAG
 
     names: dict = {}
@@ -101,49 +125,66 @@ def dag_of(snippet: Snippet):
     return names["the_dag"]
 
 
-def erased(client, facts: dict) -> bool:
-    bucket, _, key = facts["uri"].removeprefix("s3://").partition("/")
+def is_erased(client, uri: str) -> bool:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
     return subject_pixels(client.get_object(Bucket=bucket, Key=key)["Body"].read()) == 0
 
 
-@pytest.mark.parametrize("snippet", marked([snippet for snippet in DAGS if ".expand" not in snippet.code]))
+def run_mapped(dag) -> list[dict]:
+    """Run the task that finds the photos, then one mapped task for each, and return what these return."""
+    (mapped,) = (task for task in dag.tasks if task.is_mapped)
+    (finder,) = (task for task in dag.tasks if not task.is_mapped)
+    return [Task(lambda found=found: mapped.unmap(found)).run() for found in finder.python_callable()]
+
+
+MAPPED = [snippet for snippet in DAGS if ".expand" in snippet.code]
+
+
+@pytest.mark.parametrize("snippet", as_parameters([snippet for snippet in DAGS if snippet not in MAPPED]))
 def test_a_dag_erases_the_photo(segmind, quick_jobs, bucket, snippet):
     (operator,) = dag_of(snippet).tasks
-    assert erased(bucket, Task(lambda: operator).run())
+
+    assert is_erased(bucket, Task(lambda: operator).run()["uri"])
 
 
-@pytest.mark.parametrize("snippet", marked([snippet for snippet in DAGS if ".expand" in snippet.code]))
-def test_a_mapped_dag_erases_each_photo_that_it_finds(segmind, quick_jobs, bucket, snippet):
-    tasks = dag_of(snippet).tasks
-    (mapped,) = (task for task in tasks if task.is_mapped)
-    (finder,) = (task for task in tasks if not task.is_mapped)
+@pytest.mark.parametrize("snippet", as_parameters(MAPPED))
+def test_a_mapped_dag_stores_each_photo_in_its_folder(segmind, quick_jobs, bucket, snippet):
+    results = run_mapped(dag_of(snippet))
 
-    found = finder.python_callable()
-    assert sorted(found) == ["s3://photos/incoming/cat.jpg", "s3://photos/incoming/cup.jpg"]
-    for image in found:
-        operator = mapped.unmap({"image": image})
-        assert erased(bucket, Task(lambda operator=operator: operator).run())
+    folders = {f"s3://photos/{key}": f"s3://photos/{folder}" for key, folder in INCOMING.items()}
+    assert {facts["image"]: facts["uri"].rpartition("/")[0] + "/" for facts in results} == folders
+    assert len({facts["uri"] for facts in results}) == len(INCOMING)
+    assert all(is_erased(bucket, facts["uri"]) for facts in results)
+
+
+@pytest.mark.parametrize("snippet", as_parameters(MAPPED))
+def test_a_second_night_pays_only_for_a_photo_that_was_replaced(segmind, quick_jobs, bucket, snippet):
+    first_night = run_mapped(dag_of(snippet))
+    bucket.put_object(Bucket="photos", Key="incoming/cat.jpeg", Body=photo(shade=50, kind="JPEG"))
+    second_night = run_mapped(dag_of(snippet))
+
+    assert [facts["uri"] for facts in second_night] == [facts["uri"] for facts in first_night]
+    assert [facts["image"] for facts in second_night if facts not in first_night] == ["s3://photos/incoming/cat.jpeg"]
+    assert len(segmind.jobs) == len(INCOMING) + 1
 
 
 @pytest.mark.parametrize("source", ["s3://photos/incoming", "s3://photos/incoming/"])
 @pytest.mark.parametrize("destination", ["s3://photos/erased", "s3://photos/erased/"])
-def test_the_example_of_a_prefix_takes_folders_with_and_without_their_last_slash(bucket, source, destination):
-    for key in ("incoming/", "incoming/more/", "incoming/more/dog.webp", "incoming/notes.txt", "incoming-old/cup.jpg"):
+def test_the_prefix_example_keeps_folders_and_accepts_them_with_and_without_a_final_slash(bucket, source, destination):
+    for key in ("incoming/", "incoming/a/", "incoming-old/cup.jpg"):
         bucket.put_object(Bucket="photos", Key=key, Body=b"")
     list_photos = runpy.run_path(str(ROOT / "example_dags" / "segmind_erase_prefix.py"))["list_photos"].function
 
-    assert {photo["image"]: photo["destination"] for photo in list_photos(source, destination)} == {
-        "s3://photos/incoming/cat.jpg": "s3://photos/erased/",
-        "s3://photos/incoming/cup.jpg": "s3://photos/erased/",
-        "s3://photos/incoming/more/dog.webp": "s3://photos/erased/more/",
-    }
+    assert list_photos(source, destination) == [
+        {"image": f"s3://photos/{key}", "destination": f"s3://photos/{folder}"} for key, folder in INCOMING.items()
+    ]
 
 
-@pytest.mark.parametrize("snippet", marked(SCRIPTS))
+@pytest.mark.parametrize("snippet", as_parameters(SCRIPTS))
 def test_a_script_runs(segmind, quick_jobs, tmp_path, monkeypatch, capsys, snippet):
     monkeypatch.chdir(tmp_path)
     names: dict = {"segmind_emulator": segmind}
-    inline = base64.b64encode(photo()).decode()  # the address in the docs is nobody's
+    inline = base64.b64encode(photo()).decode()  # there is nothing at the address in the docs
     exec(compile(snippet.code.replace("https://example.com/cup.jpg", inline), snippet.page, "exec"), names)
 
     if "hook" in names:
@@ -152,6 +193,39 @@ def test_a_script_runs(segmind, quick_jobs, tmp_path, monkeypatch, capsys, snipp
         assert segmind.jobs[0].request_id in capsys.readouterr().out
     else:
         assert segmind.faults.all()
+
+
+@pytest.mark.parametrize("snippet", as_parameters(OPERATORS))
+def test_an_operator_for_a_model_stores_its_picture(segmind, quick_jobs, tmp_path, snippet):
+    names: dict = {}
+    exec(compile(snippet.code, snippet.page, "exec"), names)
+    (kind,) = (
+        value for name, value in names.items() if name in re.findall(r"^class (\w+)", snippet.code, re.MULTILINE)
+    )
+    facts = Task(lambda: kind(task_id="run", prompt="a cup", destination=str(tmp_path / "cup.png"))).run()
+
+    assert facts["model"] == segmind.jobs[0].model
+    assert facts["size"] == (tmp_path / "cup.png").stat().st_size
+
+
+@pytest.mark.parametrize("snippet", as_parameters(FAULTS))
+def test_a_fault_strikes_the_requests_that_it_names(segmind, monkeypatch, snippet):
+    from airflow_provider_segmind.emulator import faults
+    from airflow_provider_segmind.emulator.fault_effects import registry
+
+    with_a_new_one = dict(registry.EFFECTS)  # so that the fault is gone after this test
+    monkeypatch.setattr(registry, "EFFECTS", with_a_new_one)
+    monkeypatch.setattr(faults, "EFFECTS", with_a_new_one)
+    exec(compile(snippet.code, snippet.page, "exec"), {})
+    name = re.search(r"^async def (\w+)", snippet.code, re.MULTILINE)[1]
+    segmind.faults.add(name)
+    request = urllib.request.Request(f"{segmind.url}/v1/get-user-credits", headers={"x-api-key": segmind.key})
+    with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request):
+        pass
+
+    refused.value.close()
+    assert refused.value.code == 503
+    assert segmind.faults.all()[0].struck == 1
 
 
 URIS = re.findall(r"`(segmind://[^`]+)`", (ROOT / "README.md").read_text())
@@ -164,20 +238,20 @@ def settings_of(monkeypatch, connection: str):
     return SegmindHook().settings
 
 
-def test_the_connections_json_and_its_uri_say_the_same(monkeypatch):
+def test_the_connection_as_json_and_as_uri_is_the_same(monkeypatch):
     ((_, as_json),) = connections("README.md")
     (as_uri,) = (uri for uri in URIS if "?" not in uri)
     assert settings_of(monkeypatch, as_uri) == settings_of(monkeypatch, as_json)
 
 
-def test_the_connections_uri_takes_its_extra_from_the_query(monkeypatch):
+def test_the_connection_uri_takes_extra_fields_from_its_query(monkeypatch):
     (uri,) = (uri for uri in URIS if "?" in uri)
     (name, (value,)) = parse_qs(urlsplit(uri).query).popitem()
-    assert str(getattr(settings_of(monkeypatch, uri), name)) == value
+    assert getattr(settings_of(monkeypatch, uri), name) == float(value)
 
 
 @pytest.mark.segmind_emulator(key=None)
-def test_the_emulators_connection_reaches_it(segmind_emulator, monkeypatch):
+def test_the_connection_in_the_emulators_page_reaches_the_emulator(segmind_emulator, monkeypatch):
     from airflow_provider_segmind.hooks.segmind import SegmindHook
 
     ((name, value),) = connections("emulator.md")
@@ -199,7 +273,7 @@ def connections(page: str) -> list[tuple[str, str]]:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="this machine has no curl")
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command[0] == "curl"], ids=lambda _: "curl")
-def test_a_curl_command_does_what_it_says(segmind, command):
+def test_the_curl_commands_switch_a_fault_on(segmind, command):
     command = [part.replace("http://127.0.0.1:8765", segmind.url) for part in command]
     subprocess.run([*command, "--fail", "--silent"], check=True, capture_output=True, env={"PATH": os.environ["PATH"]})
     assert [fault.name for fault in segmind.faults.all()] == ["error"]
@@ -207,27 +281,37 @@ def test_a_curl_command_does_what_it_says(segmind, command):
 
 def test_the_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
-    named = {command[1] for command in COMMANDS if command[0] == "make"}
+    prose = [re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE) for page in PAGES]
+    commands = [shlex.join(command) for command in COMMANDS if command[0] == "make"]
+    commands += [code for text in prose for code in re.findall(r"`(?:[A-Z_]+=\S+\s)*(make [^`]+)`", text)]
+    named = {re.match(r"make (?:-C \S+ )?([a-z-]+)", command)[1] for command in commands}
 
-    assert named
-    assert all(re.search(rf"^{name}:", makefile, re.MULTILINE) for name in named)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_local_links_lead_somewhere(page):
-    text = page.read_text()
-    for target in re.findall(r"\]\((?!https?://)([^)#\s]*)(?:#[^)]*)?\)", text):
-        assert not target or (page.parent / target).exists(), target
+    assert {"demo", "test", "chaos"} <= named
+    assert {name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_local_anchors_are_headings(page):
-    text = page.read_text()
-    for target, anchor in re.findall(r"\]\((?!https?://)([^)#\s]*)#([^)]*)\)", text):
-        other = (page.parent / target).read_text() if target else text
-        headings = {
-            re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-")
-            for line in other.splitlines()
-            if line.startswith("#")
-        }
-        assert anchor in headings, anchor
+def test_links_to_this_repository_lead_to_existing_files_and_headings(page):
+    for target, anchor in local_links(page):
+        other = (page.parent / target) if target else page
+        assert other.exists(), target
+        assert not anchor or anchor in anchors_of(other), f"{target}#{anchor}"
+
+
+def local_links(page: Path) -> list[tuple[str, str]]:
+    """Return the path and the anchor of each link that leads to a file of this repository."""
+    links = [PUBLISHED.sub("", link) for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
+    return [tuple(f"{link}#".split("#")[:2]) for link in links if not link.startswith(("https://", "http://"))]
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = [line for line in page.read_text().splitlines() if line.startswith("#")]
+    return {re.sub(r"[^\w -]", "", heading.lstrip("# ").lower()).replace(" ", "-") for heading in headings}
+
+
+def test_readme_has_no_link_that_is_dead_on_a_package_index():
+    links = re.findall(r"\]\(([^)\s]+)\)", (ROOT / "README.md").read_text())
+
+    assert any(PUBLISHED.match(link) for link in links)
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []

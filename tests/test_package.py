@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import json
 import subprocess
@@ -19,6 +18,8 @@ import airflow_provider_segmind
 from airflow_provider_segmind.get_provider_info import get_provider_info
 from airflow_provider_segmind.hooks.connection import SegmindSettings
 from airflow_provider_segmind.hooks.segmind import SegmindHook
+from tests import import_rules
+from tests.import_rules import broken_rules, used_names
 
 PACKAGE = Path(airflow_provider_segmind.__file__).parent
 
@@ -78,53 +79,109 @@ def test_parsing_a_dag_loads_nothing_heavy():
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
-    assert "airflow_provider_segmind.operators.job" in loaded
+    assert "airflow_provider_segmind.operators.bria" in loaded
     assert heavy.isdisjoint(loaded)
     assert not [name for name in loaded if name.startswith("airflow_provider_segmind.emulator")]
 
 
-FLOORS = {
-    "exceptions": 0,
-    "api": 1,
-    "hooks": 2,
-    "storage": 2,
-    "triggers": 3,
-    "operators": 4,
-    "get_provider_info": 5,
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.name != "__init__.py"
 }
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_go_one_way(path):
-    place = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    imported = [
-        name.removeprefix("airflow_provider_segmind.").partition(".")[0]
-        for node in ast.walk(ast.parse(path.read_text()))
-        for name in (
-            [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else []
-        )
-        if name.startswith("airflow_provider_segmind.")
-    ]
-    if place == "emulator":
-        assert set(imported) <= {"emulator"}
-    elif place in FLOORS:
-        assert all(FLOORS[name] <= FLOORS[place] for name in imported)
+@pytest.mark.parametrize("module", [module for module in MODULES if not module.startswith("emulator.")])
+def test_a_module_imports_only_what_the_order_of_the_layers_allows(module):
+    assert broken_rules(module, MODULES[module].read_text()) == []
 
 
-def test_the_apis_rules_know_neither_sockets_nor_airflow():
-    for path in (PACKAGE / "api").glob("*.py"):
-        roots = {
-            (node.module or "").partition(".")[0]
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.ImportFrom)
-        } | {
-            alias.name.partition(".")[0]
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.Import)
-            for alias in node.names
-        }
-        assert roots.isdisjoint({"httpx", "airflow", "asyncio", "socket", "aiohttp", "requests"}), path.name
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("emulator.")])
+def test_the_emulator_imports_nothing_of_the_rest_of_the_package(module):
+    imported = used_names(f"{import_rules.PACKAGE}.{module}", MODULES[module].read_text())
+
+    ours = [name for name in imported if name.startswith(import_rules.PACKAGE)]
+    assert [name for name in ours if not name.startswith(f"{import_rules.PACKAGE}.emulator")] == []
+
+
+def test_only_the_emulators_package_has_code_in_its_init_file():
+    folders = ("api", "files", "jobs", "hooks", "triggers", "operators")
+
+    assert [list(used_names(name, (PACKAGE / name / "__init__.py").read_text())) for name in folders] == [[]] * 6
+
+
+def test_every_module_in_the_order_exists():
+    assert [module for module in import_rules.RANKS if module not in {*MODULES, "__version__"}] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("api.gateway", "from airflow_provider_segmind.api.errors import refusal"),
+        ("api.gateway", "from airflow_provider_segmind.api import errors"),
+        ("api.gateway", "import airflow_provider_segmind.api.errors as errors"),
+        ("api.gateway", "from .errors import refusal"),
+        ("api.gateway", "from ..exceptions import SegmindError"),
+        ("api.gateway", "import json, logging"),
+        ("hooks.segmind", "from airflow_provider_segmind.jobs.run import execute"),
+        ("hooks.transport", "import httpx"),
+        ("get_provider_info", "from airflow_provider_segmind import __version__"),
+        ("exceptions", "from airflow.exceptions import AirflowException"),
+        ("files.formats", "from PIL import Image"),
+    ],
+)
+def test_the_checker_allows_what_points_down(module, source):
+    assert broken_rules(module, source) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "named"),
+    [
+        pytest.param("files.source", "from airflow_provider_segmind.hooks import segmind", "hooks.segmind", id="above"),
+        pytest.param(
+            "api.errors", "from airflow_provider_segmind.api.gateway import get", "api.gateway.get", id="order"
+        ),
+        pytest.param(
+            "api.schedule", "from airflow_provider_segmind.api.rate_limit import x", "api.rate_limit.x", id="same row"
+        ),
+        pytest.param("files.source", "def f():\n    import airflow_provider_segmind.jobs.run", "jobs.run", id="lazy"),
+        pytest.param("files.source", "from ..jobs.run import execute", "jobs.run.execute", id="relative"),
+        pytest.param("api.errors", "from . import gateway", "api.gateway", id="relative module"),
+        pytest.param(
+            "jobs.run", "if TYPE_CHECKING:\n    from ..operators.bria import X", "operators.bria.X", id="types"
+        ),
+        pytest.param(
+            "jobs.run", "import_module('airflow_provider_segmind.operators.bria')", "operators.bria", id="text"
+        ),
+        pytest.param("jobs.run", "import_module(name)", "<computed>", id="computed"),
+        pytest.param("hooks.segmind", "from airflow_provider_segmind.emulator import X", "emulator.X", id="emulator"),
+        pytest.param("hooks.segmind", "import airflow_provider_segmind.emulator", "emulator", id="whole emulator"),
+        pytest.param(
+            "get_provider_info", "from airflow_provider_segmind.hooks.segmind import X", "hooks.segmind.X", id="info"
+        ),
+    ],
+)
+def test_the_checker_finds_an_import_against_the_order(module, source, named):
+    assert broken_rules(module, source) == [f"airflow_provider_segmind.{named}"]
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "named"),
+    [
+        ("hooks.connection", "import httpx", "httpx"),
+        ("hooks.segmind", "from http.client import HTTPConnection", "http.client.HTTPConnection"),
+        ("files.s3", "def f():\n    import urllib3", "urllib3"),
+        ("files.source", "from urllib.request import urlopen", "urllib.request.urlopen"),
+        ("api.gateway", "from airflow.sdk import BaseHook", "airflow.sdk.BaseHook"),
+        ("api.download", "from pathlib import Path", "pathlib.Path"),
+        ("api.download", "import os.path", "os.path"),
+        ("api.download", "def f():\n    from PIL import Image", "PIL.Image"),
+        ("api.download", "open('result.png')", "open"),
+    ],
+)
+def test_the_checker_finds_a_library_that_does_not_belong_there(module, source, named):
+    assert broken_rules(module, source) == [named]
+
+
+def test_the_checker_wants_a_place_for_a_new_module():
+    assert broken_rules("api.surprise", "") == ["api.surprise has no place in ORDER"]
