@@ -201,7 +201,8 @@ class Delivery:
                     file.width,
                     file.height,
                 )
-                store(  # Chaos seam: mid_upload
+                # Chaos seam: mid_upload
+                store(
                     spool,
                     location,
                     content_type=file.content_type,

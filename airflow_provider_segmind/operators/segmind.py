@@ -150,11 +150,13 @@ class SegmindJobOperator(BaseOperator):
 
     def execute(self, context: Context) -> Facts:
         """Submit: get a job for the inputs, the one that an earlier try has paid for or a new one."""
+        # Chaos seam: delivered_to_end
         with self._job_run(context, None) as run:
             return self._finish(run.submit(), run)
 
     def execute_complete(self, context: Context, event: Any = None) -> Facts:
         """Go on where the trigger left off: store the result, or submit where the rate limit left no slot before."""
+        # Chaos seam: delivered_to_end
         with self._job_run(context, ResumeEvent.parse(event)) as run:
             if run.event.status == SUBMIT_AGAIN:
                 return self._finish(run.submit(), run)
