@@ -59,7 +59,7 @@ class TaskFate(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Policy:
     """
-    What is done about an error. Each error class has one; a subclass without its own inherits its base's.
+    What is done about an error. A class without a policy of its own has its base's.
 
     :param handling: what the operation does by itself, in the words of docs/reliability.md
     :param task: what happens to the task afterwards
@@ -94,8 +94,8 @@ class SegmindError(AirflowException):
     Base class of every error that this provider raises.
 
     :param message: what is wrong, the value, and the fix
-    :param request_id: the request it is about, where one is known
-    :param status_code: the HTTP status of the response it is about, ``None`` where no response came
+    :param request_id: the request it is about, if known
+    :param status_code: the HTTP status of the response it is about, ``None`` if no response came
     """
 
     policy: ClassVar[Policy] = Policy("ends", TaskFate.RETRY)
@@ -161,10 +161,8 @@ class SegmindRateLimitError(SegmindError):
         may_recover=True,
     )
 
-    def __init__(
-        self, message: str, *, reset_at: float, request_id: str | None = None, status_code: int | None = None
-    ) -> None:
-        super().__init__(message, request_id=request_id, status_code=status_code)
+    def __init__(self, message: str, *, reset_at: float, request_id: str | None = None) -> None:
+        super().__init__(message, request_id=request_id)
         self.reset_at = reset_at
 
 
@@ -196,10 +194,8 @@ class SegmindJobFailedError(SegmindError):
 
     policy = Policy("ends; forgets the checkpoint, because a failed job is not billed", TaskFate.RETRY)
 
-    def __init__(
-        self, message: str, *, detail: str, request_id: str | None = None, status_code: int | None = None
-    ) -> None:
-        super().__init__(message, request_id=request_id, status_code=status_code)
+    def __init__(self, message: str, *, detail: str, request_id: str | None = None) -> None:
+        super().__init__(message, request_id=request_id)
         self.detail = detail
 
 

@@ -1,7 +1,7 @@
 """
-Downloading a result file: from trusted hosts only, without the key, and again where it did not come whole.
+Downloading a result file: from trusted hosts only, without the key, repeated until it is whole.
 
-What a whole and valid file is, a :class:`ResultSink` decides (``files/formats.py``); this module moves the bytes.
+This module moves the bytes; a :class:`ResultSink` (``files/formats.py``) decides what a whole and valid file is.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ResultSink(BodyReceiver, Protocol):
     Takes a result file. ``begin`` starts it over; what is too large is refused with a :class:`SegmindOutputError`.
 
     :param size: bytes taken since ``begin``
-    :param expected: bytes that the headers announced, ``None`` where they did not
+    :param expected: bytes that the headers announced, ``None`` if they did not
     """
 
     size: int
@@ -65,8 +65,8 @@ def is_trusted(api: ApiContext, url: str) -> bool:
     """
     Return whether a result file may be downloaded from an address.
 
-    Its host must be Segmind's, the base URL's, or in ``output_hosts``, and its scheme https, or http where the base URL
-    has http too.
+    Its host must be Segmind's, the base URL's, or in ``output_hosts``, and its scheme https, or http if the base URL
+    uses http too.
     """
     base = urlsplit(api.base_url)
     try:
@@ -87,8 +87,8 @@ def public_outputs(api: ApiContext, result: SegmindResult) -> tuple[str, ...]:
     """
     Return the addresses of a result's outputs that anybody may see and use: trusted, and without a signature.
 
-    They stand for the result in events and XCom, where the first one is taken for the first output. So there are none
-    where the first output has no such address.
+    Events and XCom name the result by them and take the first for the first output. So there are none at all if the
+    first output has no such address.
     """
     urls = [shareable_url(output.url) for output in result.outputs]
     public = [url if url and is_trusted(api, url) else None for url in urls]
@@ -185,12 +185,11 @@ def _check_whole(response: Response, sink: ResultSink, output: SegmindOutput) ->
 
 def file_is_gone(api: ApiContext, url: str, made_at: float | None) -> Operation[bool]:
     """
-    Return whether a file no longer exists, by its host's own word; trouble in asking is no such word.
+    Return whether a file's host says that the file no longer exists. A failure to ask it does not count.
 
-    An image is paid for again where this is true, so the host must say it twice.
+    The caller pays for the image again if this is true, so the host must say it twice.
 
-    :param url: the file's address
-    :param made_at: epoch seconds of the job; ``None``, where it is unknown, makes no 403 count
+    :param made_at: epoch seconds of the job; with ``None``, for unknown, a 403 never counts
     """
     if not is_trusted(api, url):
         return False

@@ -48,16 +48,17 @@ MODERATION_WORDS = re.compile(
 _CREDITS_WORDS = re.compile(r"credit|balance|spend|insufficient|quota|top.?up|billing", re.IGNORECASE)
 
 
+class OtherHostRateLimitError(SegmindServiceError):
+    """A 429 of a host other than the gateway: to callers an outage, because the gateway's limit is not used up."""
+
+    def __init__(self, message: str, *, reset_at: float, request_id: str | None = None) -> None:
+        super().__init__(message, request_id=request_id, status_code=429)
+        self.reset_at = reset_at
+
+
 @dataclass(frozen=True, slots=True)
 class ResponseKind:
-    """
-    A row of :data:`ANSWERS`.
-
-    :param what: the kind of response, in the words of docs/reliability.md
-    :param matches: whether a response is of this kind
-    :param submit: the error on a submit
-    :param other: the error on any other request
-    """
+    """A row of :data:`ANSWERS`: ``what`` is in the words of docs/reliability.md."""
 
     what: str
     matches: Callable[[Response], bool]
@@ -77,7 +78,7 @@ ANSWERS = (
         SegmindModelNotFoundError,
         SegmindJobExpiredError,
     ),
-    # A proxy's own page says nothing about a job, and a job that is wrongly taken for unknown is paid for again.
+    # A proxy's own page says nothing about a job, and a job that is wrongly believed lost is paid for again.
     ResponseKind("any other 404", _has_status(404), SegmindModelNotFoundError, SegmindServiceError),
     ResponseKind("408, 425", _has_status(408, 425), SegmindServiceError, SegmindServiceError),
     ResponseKind("410", _has_status(410), SegmindModelNotFoundError, SegmindRequestError),
@@ -121,8 +122,8 @@ def refusal(
     """
     Return the error for the response to anything but a submit.
 
-    :param action: the request in words, for the text
-    :param gateway: whether the response is the gateway's; only its 429 holds back the connection's other requests
+    :param action: the request in words
+    :param gateway: whether the gateway responded; only its 429 holds back the connection's other requests
     """
     kind = error_class(response)
     if kind is SegmindJobExpiredError and request_id is None:
@@ -166,17 +167,6 @@ def job_failure(api: ApiContext, request_id: str, detail: str | None) -> Segmind
     )
 
 
-def as_service_error(error: SegmindError) -> SegmindError:
-    """
-    Return an error of a host other than the gateway, with a rate limit made an ordinary outage.
-
-    An operator defers a submit when it meets a :class:`SegmindRateLimitError`; another host's limit is no reason to.
-    """
-    if isinstance(error, SegmindRateLimitError):
-        return SegmindServiceError(str(error), status_code=429, request_id=error.request_id)
-    return error
-
-
 def _error(
     api: ApiContext,
     response: Response,
@@ -189,20 +179,16 @@ def _error(
     status = response.status
     if kind is SegmindRateLimitError:
         moment = reset_at(response.headers, api.clock())
-        if gateway:
-            api.limiter.close_until(moment)
-        return SegmindRateLimitError(
-            f"Segmind's rate limit is used up (HTTP 429 on {action}) and resets in {moment - api.clock():.0f} s. Set "
-            "'requests_per_minute' in the connection's extra to stay below it.",
-            reset_at=moment,
-            status_code=status,
-            request_id=request_id,
-        )
+        text = f"The rate limit is used up (HTTP 429 on {action}) and resets in {moment - api.clock():.0f} s."
+        if not gateway:
+            return OtherHostRateLimitError(text, reset_at=moment, request_id=request_id)
+        api.limiter.close_until(moment)
+        text += " Set 'requests_per_minute' in the connection's extra to stay below it."
+        return SegmindRateLimitError(text, reset_at=moment, request_id=request_id)
     if kind is SegmindJobExpiredError:
         return SegmindJobExpiredError(
             f"Segmind does not know request {request_id} (HTTP 404). It keeps the record for one hour; its request "
             "history keeps it longer.",
-            status_code=status,
             request_id=request_id,
         )
     words, verb, fix = _words(api, response), "could not serve", ""

@@ -7,12 +7,11 @@ A GET is repeated after anything that may pass; a POST only after proof that not
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from airflow_provider_segmind.api.errors import as_service_error, refusal, submit_failure, submit_refusal
+from airflow_provider_segmind.api.errors import OtherHostRateLimitError, refusal, submit_failure, submit_refusal
 from airflow_provider_segmind.api.models import (
     Metrics,
     SegmindJob,
@@ -46,14 +45,14 @@ GET_ATTEMPTS = 5
 GET_SECONDS = 60.0
 """A GET, or a submit that was proven not to be queued, is tried at most ``GET_ATTEMPTS`` times in ``GET_SECONDS``."""
 
-MIN_REQUEST_SECONDS = 2.0
-"""No request is begun that would have less time than this."""
+MIN_GET_SECONDS = 2.0
+"""No GET begins that would have less time than this."""
 
-MIN_SUBMIT_SECONDS = 5.0
-"""A POST gets at least this long, whatever the deadline: cutting it short leaves its outcome unknown."""
+MIN_SUBMIT_SECONDS = 4.0
+"""A POST has at least this long, whatever the deadline: cutting it short leaves its outcome unknown."""
 
 MAX_SUBMIT_WAIT = 5.0
-"""A submit that would wait longer than this for its slot raises instead, and its caller can defer."""
+"""A submit that would wait longer than this for its slot raises instead, so that its caller can defer."""
 
 T = TypeVar("T")
 
@@ -64,11 +63,7 @@ def backoff(api: ApiContext, failures: int, cap: float = 15.0) -> float:
 
 
 def check_rate_limit(api: ApiContext, patience: float) -> None:
-    """
-    Check that the limiter has a slot within ``patience`` seconds, without taking it.
-
-    :raises SegmindRateLimitError: it has none
-    """
+    """Raise :class:`SegmindRateLimitError` if the limiter has no slot within ``patience`` seconds."""
     now = api.clock()
     slot = api.limiter.next_free(now)
     if slot > now + patience:
@@ -77,10 +72,10 @@ def check_rate_limit(api: ApiContext, patience: float) -> None:
 
 def wait_for_slot(api: ApiContext, patience: float = math.inf) -> Operation[None]:
     """
-    Take the limiter's next slot and wait for it; a 429 that another request meets meanwhile means a new slot.
+    Take the limiter's next slot and wait for it. If another request meets a 429 meanwhile, take a new slot.
 
-    :param patience: seconds that the wait may take
-    :raises SegmindRateLimitError: at once, where there is no slot in time; nothing was sent
+    :param patience: seconds that this may take
+    :raises SegmindRateLimitError: at once, if there is no slot in that time
     """
     latest = api.clock() + max(patience, 0.0)
     while True:
@@ -99,12 +94,15 @@ def _no_slot(now: float, slot: float) -> SegmindRateLimitError:
     )
 
 
-def _retry_delay(api: ApiContext, error: SegmindError, failures: int, *, attempts: int, until: float) -> float | None:
-    """Return the seconds until the next attempt; ``None`` where no attempt or no time is left for one."""
+def _pause_before_retry(api: ApiContext, error: SegmindError, failures: int, *, until: float) -> Operation[None]:
+    """Pause before the next attempt, or raise the error if no time is left for one."""
     now = api.clock()
-    delay = error.reset_at - now if isinstance(error, SegmindRateLimitError) else backoff(api, failures)
-    too_late = now + delay > until - MIN_REQUEST_SECONDS
-    return None if too_late or failures >= attempts else delay
+    delay = backoff(api, failures)
+    if isinstance(error, SegmindRateLimitError | OtherHostRateLimitError):
+        delay = error.reset_at - now
+    if now + delay > until - MIN_GET_SECONDS:
+        raise error
+    yield from pause(delay)
 
 
 def get(
@@ -120,22 +118,22 @@ def get(
     gateway: bool = True,
 ) -> Operation[T]:
     """
-    GET and read a response. Outages and responses that make no sense are repeated, a short 429 is waited out.
+    GET and parse a response. Outages, short rate limits and responses that make no sense are followed by a retry.
 
     :param action: the request in words, for errors
-    :param read: parses the response; raises :class:`SegmindServiceError` where that makes no sense
-    :param request_id: the request that is asked about, if any
+    :param read: parses the response, or raises :class:`SegmindServiceError`
     :param until: epoch seconds at which all of it has ended, whatever the server does; by default a minute from now
     :param gateway: whether the gateway is asked, and so the limiter; the request history is another host
     """
     until = api.clock() + GET_SECONDS if until is None else until
-    for failures in itertools.count(1):
-        if until - api.clock() < MIN_REQUEST_SECONDS:
+    failures = 0
+    while True:
+        if until - api.clock() < MIN_GET_SECONDS:
             raise SegmindServiceError(f"No time is left for {action}.", request_id=request_id)
         try:
             if gateway:
-                yield from wait_for_slot(api, until - MIN_REQUEST_SECONDS - api.clock())
-            seconds = min(until - api.clock(), MAX_JSON_SECONDS)
+                yield from wait_for_slot(api, until - MIN_GET_SECONDS - api.clock())
+            seconds = min(max(until - api.clock(), 1.0), MAX_JSON_SECONDS)
             response = yield from send(Request("GET", url, params=params, max_seconds=seconds))
             if response.ok or announces_terminal_state(response):
                 return read(response)
@@ -145,11 +143,10 @@ def get(
             error = SegmindServiceError(f"No response from Segmind to {action}: {reason}", request_id=request_id)
         except SegmindError as caught:
             error = caught
-        delay = _retry_delay(api, error, failures, attempts=attempts, until=until) if error.policy.repeat else None
-        if delay is None:
-            raise error if gateway else as_service_error(error)
-        yield from pause(delay)
-    raise AssertionError("unreachable")
+        failures += 1
+        if failures == attempts or not error.policy.repeat:
+            raise error
+        yield from _pause_before_retry(api, error, failures, until=until)
 
 
 def submit(
@@ -166,13 +163,11 @@ def submit(
     Source: Segmind's API page. ``POST /v2/<model>`` with the parameters as JSON answers ``{"request_id", "status":
     "QUEUED", ...}``; there is no idempotency key, and inputs are validated only when the job runs.
 
-    :param model: the model's slug
-    :param payload: its parameters
     :param before: called immediately before each POST; what it raises ends the submit
-    :param until: epoch seconds after which no POST begins, and at which one without a response is given up, though not
-        within its first five seconds; by default each POST has a minute
+    :param until: epoch seconds: nothing is repeated after that, and a POST without a response is given up then, though
+        not within its first four seconds; by default each POST has a minute
     :raises SegmindInputError: the model or the payload is invalid; nothing was sent
-    :raises SegmindRateLimitError: at once, also without a request where the limiter has no slot soon
+    :raises SegmindRateLimitError: at once; without sending anything if the limiter has no slot soon
     :raises SegmindSubmitUnknownError: the job may be queued and billed
     :raises SegmindRequestError: refused
     :raises SegmindServiceError: nothing was queued, and repeating did not help
@@ -180,7 +175,8 @@ def submit(
     url = api.model_url("v2", model)
     body = check_payload(payload)
     retry_until = min(until, api.clock() + GET_SECONDS)
-    for failures in itertools.count(1):
+    failures = 0
+    while True:
         yield from wait_for_slot(api, min(MAX_SUBMIT_WAIT, until - api.clock()))
         submitted_at = api.clock()
         before()
@@ -194,19 +190,17 @@ def submit(
             if request_id is not None:
                 return SegmindJob(request_id, model, submitted_at)
             error = submit_refusal(api, response, model)
-        repeat = error.policy.repeat_submit
-        delay = _retry_delay(api, error, failures, attempts=GET_ATTEMPTS, until=retry_until) if repeat else None
-        if delay is None:
+        failures += 1
+        if failures == GET_ATTEMPTS or not error.policy.repeat_submit:
             raise error
-        yield from pause(delay)
-    raise AssertionError("unreachable")
+        yield from _pause_before_retry(api, error, failures, until=retry_until)
 
 
 def get_credits(api: ApiContext) -> Operation[float]:
     """
     Return the account's balance in US dollars. It runs no model and costs nothing.
 
-    Source: Segmind's documentation. ``GET /v1/get-user-credits`` answers ``{"credits": <number>}``, or a 404 where the
+    Source: Segmind's documentation. ``GET /v1/get-user-credits`` answers ``{"credits": <number>}``, or a 404 if the
     account has no balance record.
     """
     return (yield from get(api, f"{api.base_url}/v1/get-user-credits", "a request for the credits", _read_credits))
@@ -225,10 +219,7 @@ def upload(api: ApiContext, data_uri: str) -> Operation[str]:
     """
     Store a file at Segmind and return its address. It is not repeated, because a stored file cannot be deleted.
 
-    Source: the official client 1.3.0. ``{"data_urls": [...]}`` answers ``{"file_urls": [...]}``.
-
-    :param data_uri: the file as ``data:<media type>;base64,<data>``
-    :raises SegmindServiceError: the upload failed
+    Source: the official client 1.3.0. ``{"data_urls": ["data:..."]}`` answers ``{"file_urls": ["https://..."]}``.
     """
     request = Request("POST", api.storage_url, json={"data_urls": [data_uri]}, max_seconds=UPLOAD_SECONDS)
     try:
@@ -236,7 +227,7 @@ def upload(api: ApiContext, data_uri: str) -> Operation[str]:
     except TransportFailure as failure:
         raise SegmindServiceError(f"The upload to Segmind's storage failed: {api.redact(failure)}") from None
     if not response.ok:
-        raise as_service_error(refusal(api, response, "the upload to Segmind's storage", gateway=False))
+        raise refusal(api, response, "the upload to Segmind's storage", gateway=False)
     urls = response.object.get("file_urls")
     if isinstance(urls, list) and urls and isinstance(urls[0], str) and urls[0].startswith(("https://", "http://")):
         return urls[0]
@@ -252,8 +243,6 @@ def run_sync(api: ApiContext, model: str, payload: Mapping[str, object]) -> Oper
     Source: Segmind's API page. The accounting is in the headers ``x-request-id``, ``x-cost``, ``x-remaining-credits``
     and ``x-generation-time``.
 
-    :param model: the model's slug
-    :param payload: its parameters
     :raises SegmindSubmitUnknownError: no whole response came, and the call may be billed
     :raises SegmindRequestError: refused
     """

@@ -60,8 +60,6 @@ _MIN_INLINE = 256
 _ADDRESS = re.compile(r"(https?://[^?#]*)", re.IGNORECASE)
 _ADVICE = "Look for it in Segmind's console; on_unknown_submit='resubmit' submits again, and may pay twice."
 
-# ---------------------------------------------------------------- matching inputs
-
 
 def payload_fingerprint(payload: Mapping[str, object]) -> dict[str, str]:
     """
@@ -142,16 +140,13 @@ def _match_value(ours: str, theirs: str) -> _Match:
     return _Match.UNSURE  # shorter, with the same start: ours, cut short, or another photo of the same camera
 
 
-# ---------------------------------------------------------------- looking up and searching
-
-
 def get_record(api: ApiContext, request_id: str, *, until: float | None = None) -> Operation[SegmindRecord | None]:
     """
     Look a request of any age up in the history.
 
     :param request_id: Segmind's id of it
     :param until: epoch seconds at which the look-up has ended; by default a minute from now
-    :return: the record with all outputs, ``None`` where the history does not have it
+    :return: the record with all outputs, ``None`` if the history does not have it
     :raises SegmindServiceError: the history cannot be read
     """
     try:
@@ -179,12 +174,12 @@ def find_request(
     :param model: the model's slug
     :param fingerprint: from :func:`payload_fingerprint`
     :param since: epoch seconds of the submit, or of the first of several, by the clock of this or an earlier process
-    :param until: epoch seconds at which the submit ended, where that is known; it may have been accepted that late
-    :return: the newest matching request, ``None`` where there certainly is none; then up to a minute has passed
+    :param until: epoch seconds at which the submit ended, if known; it may have been accepted that late
+    :return: the newest matching request, ``None`` if there certainly is none, which can take a minute to say
     :raises SegmindSubmitUnknownError: the history cannot tell
     """
     check_model(model)
-    since = min(since, api.clock())  # a clock that was ahead: nothing is waited for into the future
+    since = min(since, api.clock())  # the submit may be dated by a clock that was ahead
     ended = since if until is None else until
     while True:
         late_rows_listed = api.clock() >= ended + LISTED_WITHIN
@@ -198,8 +193,8 @@ def find_request(
         yield from pause(next((ended + delay - now for delay in SEARCH_DELAYS if ended + delay > now), 0.0))
     if search.unsure:
         raise SegmindSubmitUnknownError(
-            f"The request history lists jobs of {model} since the submit that have no inputs or no time, so the "
-            f"submit's own job cannot be told from them. {_ADVICE}"
+            f"The request history lists jobs of {model} that may be the submit's own, but lack the inputs or the time "
+            f"that would identify it. {_ADVICE}"
         )
     return None
 
@@ -215,7 +210,7 @@ class _Search:
     What one search has found so far.
 
     :param earliest: epoch seconds by Segmind's clock; rows before it are older than the submit
-    :param unsure: whether a row may be the one and cannot be told
+    :param unsure: whether some row may be the request, but lacks what would identify it
     """
 
     model: str
@@ -241,7 +236,7 @@ class _Search:
 
 
 def _search(api: ApiContext, model: str, fingerprint: Mapping[str, str], since: float) -> Operation[_Search]:
-    """Search once, with smaller pages where large ones cannot be read."""
+    """Search once, with smaller pages if large ones cannot be read."""
     days = _days(api, model, since)
     for rows_per_page in PAGES:
         try:
@@ -316,7 +311,7 @@ def _get_page(
 
 
 def _clock_ahead(response: Response, now: float) -> float:
-    """Return the seconds that our clock is ahead; 0 where the ``Date`` is missing, unbelievable, or as good as ours."""
+    """Return the seconds that our clock is ahead; 0 if its ``Date`` is missing or absurd, or the clocks agree."""
     date = parse_timestamp(response.headers.get("date"))
     ahead = 0.0 if date is None else now - date
     return ahead if 2.0 < abs(ahead) < 86_400 else 0.0

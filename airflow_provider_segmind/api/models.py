@@ -16,20 +16,6 @@ from typing import Any, Literal, get_args
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindInputError
 
-__all__ = [
-    "JobOutcome",
-    "JobState",
-    "Metrics",
-    "OutcomeStatus",
-    "SegmindFile",
-    "SegmindJob",
-    "SegmindOutput",
-    "SegmindRecord",
-    "SegmindResult",
-    "SegmindStatus",
-    "SegmindSyncResult",
-]
-
 DEFAULT_TIMEOUT = 600.0
 """Seconds that a wait takes at most by default. Source: the official client 1.3.0 waits as long."""
 
@@ -59,7 +45,7 @@ class JobState(StrEnum):
 
     @classmethod
     def parse(cls, word: object) -> JobState | None:
-        """Read Segmind's word for a state; ``None`` where the value is not a word."""
+        """Read Segmind's word for a state; ``None`` if the value is not a word."""
         if not isinstance(word, str) or not word.strip():
             return None
         try:
@@ -83,7 +69,7 @@ def parse_timestamp(value: object) -> float | None:
     """
     Read a moment as epoch seconds; ``None`` for anything else.
 
-    :param value: ISO 8601 (UTC where it has no zone), an HTTP date, epoch seconds or milliseconds, also as text
+    :param value: ISO 8601 (UTC if it has no zone), an HTTP date, epoch seconds or milliseconds, also as text
     """
     number = parse_number(value)
     if number is not None:
@@ -104,7 +90,7 @@ def parse_timestamp(value: object) -> float | None:
 @dataclass(frozen=True, slots=True)
 class Metrics:
     """
-    What a job took and cost. Each field is ``None`` where Segmind did not say. Source: Segmind's API page.
+    What a job took and cost. Each field is ``None`` if Segmind did not say. Source: Segmind's API page.
 
     :param inference_time: seconds of computing
     :param queue_time: seconds in Segmind's queue
@@ -133,13 +119,7 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class SegmindJob:
-    """
-    A job that Segmind has accepted. It is billed when it completes.
-
-    :param request_id: Segmind's id of it
-    :param model: the model's slug
-    :param submitted_at: epoch seconds
-    """
+    """A job that Segmind has accepted, at ``submitted_at`` (epoch seconds). It is billed when it completes."""
 
     request_id: str
     model: str
@@ -148,11 +128,7 @@ class SegmindJob:
 
 @dataclass(frozen=True, slots=True)
 class SegmindStatus:
-    """
-    The state of a job.
-
-    :param error: Segmind's own words where the job has failed
-    """
+    """The state of a job, with Segmind's own words in ``error`` if it has failed."""
 
     request_id: str
     state: JobState
@@ -194,7 +170,7 @@ class SegmindResult:
 
     @property
     def output_url(self) -> str | None:
-        """The first output's address, ``None`` where there is no output or it came inline."""
+        """The first output's address, ``None`` if there is no output or it came inline."""
         return self.outputs[0].url if self.outputs else None
 
 
@@ -220,16 +196,16 @@ class SegmindRecord:
     """
     What the request history knows of one request. Source: the official client 1.3.0.
 
-    A search returns the history's rows, of which a request with several outputs has several; a look-up by id returns
-    one record with all of them.
+    A request with several outputs has a row for each. A search returns rows; a look-up by id returns one record with
+    all outputs.
 
-    :param model: the model's slug, ``None`` where the row does not name it
+    :param model: the model's slug, ``None`` if the row does not name it
     :param state: COMPLETED or FAILED, ``None`` while the job is pending
     :param output_urls: the outputs' addresses, in the history's order
-    :param created_at: epoch seconds, ``None`` where the row has no time
+    :param created_at: epoch seconds, ``None`` if the row has no time
     :param cost: US dollars for the whole request, however many outputs it has
-    :param error: Segmind's own words where the job has failed
-    :param request_body: the inputs as they were sent, ``None`` where the row has none
+    :param error: Segmind's own words if the job has failed
+    :param request_body: the inputs as they were sent, ``None`` if the row has none
     """
 
     request_id: str
@@ -259,9 +235,9 @@ class SegmindFile:
 
     :param size: bytes
     :param sha256: hexadecimal
-    :param content_type: as the file's own signature says, or as declared where it has no known one
-    :param width: pixels, ``None`` where it is not an image
-    :param height: pixels, ``None`` where it is not an image
+    :param content_type: as the file's own signature says, or as declared if it has no known one
+    :param width: pixels, ``None`` if it is not an image
+    :param height: pixels, ``None`` if it is not an image
     """
 
     size: int
@@ -288,7 +264,7 @@ class JobOutcome:
 
     :param error: Segmind's own words for a FAILED, else what went wrong
     :param output_urls: the outputs' public addresses, in order; see :func:`~.download.public_outputs`
-    :param result: the result, where it was looked up; it stays in this process
+    :param result: the result, if it was looked up; it stays in this process
     """
 
     request_id: str
@@ -300,7 +276,7 @@ class JobOutcome:
 
     @property
     def output_url(self) -> str | None:
-        """The first output's public address; ``None`` where it came inline, is signed, or was not looked up."""
+        """The first output's public address; ``None`` if it came inline, is signed, or was not looked up."""
         return self.output_urls[0] if self.output_urls else None
 
 
@@ -313,11 +289,7 @@ def _shown(value: object) -> str:
 
 
 def check_model(model: object) -> str:
-    """
-    Return a model's slug that may stand in a path.
-
-    :raises SegmindInputError: it is something else
-    """
+    """Return a model's slug; raise :class:`SegmindInputError` if it could not stand in a path."""
     if not isinstance(model, str) or not _MODEL.fullmatch(model) or ".." in model:
         raise SegmindInputError(
             f"Invalid model {_shown(model)}. Use the slug from the model's page, such as 'bria-erase-foreground' "
@@ -332,11 +304,7 @@ def is_request_id(value: object) -> bool:
 
 
 def check_request_id(request_id: object) -> str:
-    """
-    Return a request id that may stand in a path.
-
-    :raises SegmindInputError: it is something else
-    """
+    """Return a request id; raise :class:`SegmindInputError` if it could not stand in a path."""
     if not is_request_id(request_id):
         raise SegmindInputError(f"Invalid request_id {_shown(request_id)}. Use the id that a submit returned.")
     return str(request_id)
@@ -374,11 +342,7 @@ def check_moment(moment: object, name: str) -> float:
 
 
 def check_payload(payload: object) -> dict[str, Any]:
-    """
-    Return a job's parameters as a JSON object.
-
-    :raises SegmindInputError: it is not a dict with text keys, or holds what JSON cannot represent
-    """
+    """Return a job's parameters; raise :class:`SegmindInputError` if they are not a JSON object."""
     reason = "It is not a dict with text keys"
     try:
         if isinstance(payload, Mapping) and all(isinstance(key, str) for key in payload):
@@ -393,11 +357,7 @@ def check_payload(payload: object) -> dict[str, Any]:
 
 
 def check_choice(name: str, value: object, choices: Any) -> None:
-    """
-    Check that a value is one of a ``Literal``'s.
-
-    :raises SegmindInputError: it is not
-    """
+    """Raise :class:`SegmindInputError` for a value that is not one of a ``Literal``'s choices."""
     allowed = get_args(choices)
     if value not in allowed:
         raise SegmindInputError(f"Invalid {name} {_shown(value)}. Use one of {', '.join(map(repr, allowed))}.")

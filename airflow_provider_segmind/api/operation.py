@@ -46,7 +46,7 @@ class BodyReceiver(Protocol):
     """Takes the body of a response as it streams in, and raises to refuse it."""
 
     def begin(self, headers: Mapping[str, str]) -> None:
-        """Take the headers (lower-case names) before the first byte. A repeated request calls this again."""
+        """Start over with a new body, whose headers (lower-case names) these are."""
 
     def write(self, chunk: bytes) -> None:
         """Take the next piece of the body."""
@@ -91,8 +91,8 @@ class Response:
     A response with any HTTP status.
 
     :param headers: with lower-case names
-    :param body: empty where the request had a :class:`BodyReceiver`
-    :param truncated: why the body is not whole, ``None`` where it is; starts with "larger than" where it is too large
+    :param body: empty if the request had a :class:`BodyReceiver`
+    :param truncated: why the body is not whole, ``None`` if it is; starts with "larger than" if it is too large
     """
 
     status: int
@@ -112,7 +112,7 @@ class Response:
 
     @cached_property
     def json(self) -> Any:
-        """The parsed body; ``None`` where it is not JSON (HTML, empty, truncated, nested too deeply)."""
+        """The parsed body; ``None`` if it is not JSON (HTML, empty, truncated, nested too deeply)."""
         if self.truncated:
             return None
         try:
@@ -122,7 +122,7 @@ class Response:
 
     @property
     def object(self) -> dict[str, Any]:
-        """The body's JSON object, or an empty dict where the body is something else."""
+        """The body's JSON object, or an empty dict if the body is something else."""
         return self.json if isinstance(self.json, dict) else {}
 
     @property
@@ -135,7 +135,7 @@ class TransportFailure(Exception):  # noqa: N818 - it is an event for an operati
     """
     No response came.
 
-    :param sent: whether the request may have reached the server. ``False`` only where that is impossible: the name
+    :param sent: whether the request may have reached the server. ``False`` only if that is impossible: the name
         did not resolve, the connection was refused, the TLS handshake failed, or connecting timed out.
     """
 
@@ -157,7 +157,7 @@ def send(request: Request) -> Operation[Response]:
 
 
 def pause(seconds: float) -> Operation[None]:
-    """Wait; not at all where ``seconds`` is negative."""
+    """Wait; not at all if ``seconds`` is negative."""
     yield Pause(max(seconds, 0.0))
 
 
@@ -167,15 +167,15 @@ class ApiContext:
     What the operations of one connection share.
 
     :param base_url: without a trailing slash or version
-    :param output_hosts: hosts that result files may come from, names or ``*.name``, besides Segmind's and the base
-        URL's own
+    :param output_hosts: more hosts that result files may come from, names or ``*.name``; Segmind's own and the base
+        URL's always may
     :param max_result_bytes: the largest result file accepted
     :param limiter: shared by all jobs of the connection in this process
     :param latencies: likewise
     :param clock: the wall clock, in epoch seconds. Deadlines outlive processes, so nothing here is monotonic.
     :param jitter: returns a random number between its two arguments
     :param secrets: strings that never appear in a text
-    :param account: from :func:`account_fingerprint`; empty where nobody needs it
+    :param account: from :func:`account_fingerprint`; empty if it is not needed
     """
 
     base_url: str = BASE_URL

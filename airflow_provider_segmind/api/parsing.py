@@ -1,8 +1,8 @@
 """
 Reading responses: liberal in shape, strict in type.
 
-Shapes vary and are only partly published, so whatever can be recognised is accepted. A response without what was asked
-for raises :class:`SegmindServiceError`, which a GET repeats.
+Shapes vary and are only partly published, so everything recognisable is accepted. A response without what was asked for
+raises :class:`SegmindServiceError`, which a GET repeats.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from airflow_provider_segmind.api.models import (
     parse_timestamp,
 )
 from airflow_provider_segmind.api.operation import Response
+from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindServiceError
 
 MAX_OUTPUTS = 64
@@ -49,7 +50,8 @@ class ResponseTooLargeError(SegmindServiceError):
 
 
 def _malformed(response: Response, action: str) -> SegmindServiceError:
-    size = f"{len(response.body)} bytes of {(response.content_type or 'no declared type')[:60]}"
+    media_type = redact(response.content_type or "no declared type", limit=60)
+    size = f"{len(response.body)} bytes of {media_type}"
     kind = ResponseTooLargeError if response.too_large else SegmindServiceError
     return kind(
         f"Segmind's response to {action} makes no sense (HTTP {response.status}, {response.truncated or size}).",
@@ -57,11 +59,8 @@ def _malformed(response: Response, action: str) -> SegmindServiceError:
     )
 
 
-# ---------------------------------------------------------------- text and Base64
-
-
 def error_text(body: Mapping[str, Any]) -> str | None:
-    """Return Segmind's own words, from any of its envelopes; ``None`` where there are none."""
+    """Return Segmind's own words, from any of its envelopes; ``None`` if there are none."""
     for key in ("error_description", "error", "detail", "message"):
         value = body.get(key)
         if isinstance(value, str) and value.strip():
@@ -84,7 +83,7 @@ def split_data_uri(text: str) -> tuple[str, str] | None:
 
 def decode_base64(text: str, *, min_length: int = 0, cut_short: bool = False) -> bytes | None:
     """
-    Return what a Base64 string holds; ``None`` where it is something else, or empty.
+    Return what a Base64 string holds; ``None`` if it is something else, or empty.
 
     :param text: without a ``data:`` prefix; whitespace anywhere is ignored
     :param min_length: characters below which a text is not taken for Base64: any short word would be
@@ -108,11 +107,8 @@ def _short_text(value: object) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= 255 else None
 
 
-# ---------------------------------------------------------------- jobs
-
-
 def parse_request_id(response: Response) -> str | None:
-    """Return the request id that a submit returned; ``None`` where the response has no usable one."""
+    """Return the request id that a submit returned; ``None`` if the response has no usable one."""
     request_id = response.object.get("request_id")
     return request_id if isinstance(request_id, str) and is_request_id(request_id) else None
 
@@ -121,8 +117,8 @@ def announces_terminal_state(response: Response) -> bool:
     """
     Return whether the body names a terminal state, which then wins over the HTTP status.
 
-    A FAILED comes as a 422. Source: Segmind's API page. It does not win where the status is about the caller, nor over
-    a 5xx in which a proxy may be speaking of itself.
+    A FAILED comes as a 422. Source: Segmind's API page. It does not win if the status is about the caller, nor over a
+    5xx in which a proxy may be speaking of itself.
     """
     state = JobState.parse(response.object.get("status"))
     if state is None or not state.terminal or response.status in (401, 403, 429):
@@ -151,9 +147,6 @@ def parse_result(response: Response, request_id: str) -> SegmindResult:
     if state is not JobState.COMPLETED:
         outputs = ()
     return SegmindResult(request_id, state, outputs, Metrics.parse(body.get("metrics")), body)
-
-
-# ---------------------------------------------------------------- outputs
 
 
 def _outputs(value: object, depth: int = 0) -> tuple[SegmindOutput, ...]:
@@ -212,9 +205,6 @@ def _outputs_in_text(text: str, depth: int) -> Iterator[SegmindOutput]:
         yield SegmindOutput(data=decoded)
     else:
         yield SegmindOutput(data=text.encode("utf-8", "replace"), content_type="text/plain")
-
-
-# ---------------------------------------------------------------- the request history
 
 
 def parse_rows(response: Response) -> list[SegmindRecord]:

@@ -17,11 +17,11 @@ The rest of the ten seconds is for the drivers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from airflow_provider_segmind.api.download import public_outputs
 from airflow_provider_segmind.api.errors import job_failure
-from airflow_provider_segmind.api.gateway import GET_ATTEMPTS, GET_SECONDS, MIN_REQUEST_SECONDS, backoff, get, submit
+from airflow_provider_segmind.api.gateway import GET_ATTEMPTS, GET_SECONDS, MIN_GET_SECONDS, backoff, get, submit
 from airflow_provider_segmind.api.history import get_record
 from airflow_provider_segmind.api.models import (
     JobOutcome,
@@ -64,9 +64,6 @@ def get_status(
 
     Source: Segmind's API page. ``GET /v2/requests/<id>/status`` answers ``{"status", "request_id", "metrics"}``, with
     HTTP 422 for a FAILED, and with 404 for an unknown id or one older than an hour.
-
-    :param attempts: how often it is asked at most
-    :param until: epoch seconds at which all of it has ended; by default a minute from now
     """
     return (
         yield from get(
@@ -89,7 +86,6 @@ def get_result(api: ApiContext, request_id: str, *, until: float | None = None) 
     Where a COMPLETED job has no outputs in it, or inline ones that are too large to read, the request history is asked
     for the files' addresses.
 
-    :param until: epoch seconds at which it has ended; by default each of the two requests has a minute
     :raises SegmindJobFailedError: the job has failed
     """
     too_large = None
@@ -128,16 +124,16 @@ def watch(
     Wait for a job's end and learn where its files are. It ends with an outcome, never with a :class:`SegmindError`.
 
     The result is looked up at once: whoever stores it may come an hour later, when Segmind has dropped the record.
-    Where that fails the outcome is COMPLETED without a result, and whoever stores it asks again and reports why.
+    If that fails, the outcome is COMPLETED without a result, and whoever stores it asks again and reports why.
 
     :param model: its typical latency shapes the poll schedule; ``None``: unknown, so the polls start early
     :param submitted_at: epoch seconds
     :param deadline: epoch seconds; one that has passed, in a restarted triggerer, still gets a last poll
     :param poll_interval: seconds between polls; ``None``: the adaptive schedule
     """
-    deadline = max(deadline, api.clock())
+    wait = _Wait(api, request_id, model, submitted_at, max(deadline, api.clock()), poll_interval)
     try:
-        status = yield from _wait_for_end(api, request_id, model, submitted_at, deadline, poll_interval)
+        status = yield from wait.poll()
     except SegmindJobTimeoutError as error:
         return JobOutcome(request_id, OutcomeStatus.TIMEOUT, str(error))
     except SegmindJobExpiredError as error:
@@ -148,103 +144,9 @@ def watch(
         words = api.redact(status.error or "no reason given")
         return JobOutcome(request_id, OutcomeStatus.FAILED, words, status.metrics)
     try:
-        result = yield from _get_completed_result(api, status, model, deadline)
+        return completed_outcome(api, (yield from wait.fetch_result(status)))
     except SegmindError:
         return JobOutcome(request_id, OutcomeStatus.COMPLETED, metrics=status.metrics)
-    return completed_outcome(api, result)
-
-
-def _wait_for_end(
-    api: ApiContext,
-    request_id: str,
-    model: str | None,
-    submitted_at: float,
-    deadline: float,
-    poll_interval: float | None,
-) -> Operation[SegmindStatus]:
-    """
-    Poll until the job has ended, sitting out outages and rate limits.
-
-    :raises SegmindJobTimeoutError: the deadline has passed
-    :raises SegmindJobExpiredError: Segmind does not know the job
-    :raises SegmindRequestError: a poll was refused
-    """
-    polls = failures = 0
-    not_before = 0.0
-    problem: str | None = None
-    while True:
-        now = api.clock()
-        delay = _next_delay(api, model, now - submitted_at, polls, failures, poll_interval)
-        delay = max(delay, not_before - now, _MIN_DELAY)
-        yield from pause(min(delay, max(deadline - now, _MIN_DELAY)))
-        now = api.clock()
-        last = now >= deadline
-        poll_until = max(deadline + LAST_POLL_OVERTIME if last else deadline, now + POLL_SECONDS)
-        polls += 1
-        try:
-            status = yield from get_status(api, request_id, attempts=1, until=poll_until)
-        except SegmindRateLimitError as error:
-            failures += 1
-            # A limit that refuses again after the reset that it announced is asked ever more rarely.
-            not_before = max(error.reset_at, api.clock() + min(2.0 ** min(failures, 6), 60.0))
-            problem = str(error)
-        except SegmindServiceError as error:
-            failures += 1
-            problem = str(error)
-        except SegmindJobExpiredError:
-            failures = 0
-            if api.clock() - submitted_at >= NOT_FOUND_GRACE:
-                raise
-        else:
-            failures, problem = 0, None
-            if status.state.terminal:
-                return status
-        if last:
-            raise SegmindJobTimeoutError(
-                f"Segmind's job {request_id} has not ended {deadline - submitted_at:.0f} s after its submit"
-                f"{f' (last problem: {problem})' if problem else ''}. It still runs and will be billed; a retry waits "
-                "for the same job, and `timeout` sets how long.",
-                request_id=request_id,
-            )
-
-
-def _next_delay(
-    api: ApiContext, model: str | None, elapsed: float, polls: int, failures: int, poll_interval: float | None
-) -> float:
-    """Return the seconds to wait before the next poll."""
-    if failures:
-        return backoff(api, failures, cap=30.0)
-    if poll_interval is not None:
-        return poll_interval
-    if model is None:
-        return min(1.5 ** min(polls, 10), 15.0)
-    return next_poll_delay(api.latencies.typical(model), elapsed, polls)
-
-
-def _get_completed_result(
-    api: ApiContext, status: SegmindStatus, model: str | None, deadline: float
-) -> Operation[SegmindResult]:
-    """Return the result of a job whose status is COMPLETED, and learn from how long it took."""
-    now = api.clock()
-    until = min(max(deadline + RESULT_OVERTIME, now + MIN_REQUEST_SECONDS), now + GET_SECONDS)
-    _observe(api, model, status.metrics)
-    for attempt in range(1, RESULT_ATTEMPTS + 1):
-        result = yield from get_result(api, status.request_id, until=until)
-        if result.status is JobState.COMPLETED:
-            if status.metrics.total_time is None:
-                _observe(api, model, result.metrics)
-            return result if result.metrics != Metrics() else replace(result, metrics=status.metrics)
-        yield from pause(backoff(api, attempt))
-    raise SegmindServiceError(
-        f"Segmind says that request {status.request_id} is COMPLETED, but has no result of it yet. A retry asks again "
-        "and pays nothing.",
-        request_id=status.request_id,
-    )
-
-
-def _observe(api: ApiContext, model: str | None, metrics: Metrics) -> None:
-    if model is not None:
-        api.latencies.observe(model, metrics.total_time)
 
 
 def completed_outcome(api: ApiContext, result: SegmindResult) -> JobOutcome:
@@ -259,18 +161,9 @@ def completed_outcome(api: ApiContext, result: SegmindResult) -> JobOutcome:
 
 
 def raise_for_outcome(api: ApiContext, outcome: JobOutcome) -> None:
-    """
-    Raise what an outcome stands for, unless it is COMPLETED. The outcome may come from an event, so it is redacted.
-
-    :raises SegmindJobFailedError: FAILED
-    :raises SegmindJobTimeoutError: TIMEOUT
-    :raises SegmindJobExpiredError: EXPIRED
-    :raises SegmindRequestError: ERROR
-    """
+    """Raise the exception of an outcome that is not COMPLETED. Its words may come from an event: they are redacted."""
     request_id, words = outcome.request_id, api.redact(outcome.error or "")
     match outcome.status:
-        case OutcomeStatus.COMPLETED:
-            return
         case OutcomeStatus.FAILED:
             raise job_failure(api, request_id, words)
         case OutcomeStatus.TIMEOUT:
@@ -300,7 +193,7 @@ def wait_for_job(
     :raises SegmindJobExpiredError: Segmind does not know it
     """
     now = api.clock()
-    return (yield from _wait_for_result(api, request_id, model, now, now + timeout, poll_interval))
+    return (yield from _Wait(api, request_id, model, now, now + timeout, poll_interval).poll_and_fetch())
 
 
 def run(
@@ -319,18 +212,107 @@ def run(
     """
     deadline = api.clock() + timeout
     job = yield from submit(api, model, payload, until=deadline)
-    return (yield from _wait_for_result(api, job.request_id, model, job.submitted_at, deadline, poll_interval))
+    wait = _Wait(api, job.request_id, model, job.submitted_at, deadline, poll_interval)
+    return (yield from wait.poll_and_fetch())
 
 
-def _wait_for_result(
-    api: ApiContext,
-    request_id: str,
-    model: str | None,
-    submitted_at: float,
-    deadline: float,
-    poll_interval: float | None,
-) -> Operation[SegmindResult]:
-    status = yield from _wait_for_end(api, request_id, model, submitted_at, deadline, poll_interval)
-    if status.state is JobState.FAILED:
-        raise job_failure(api, request_id, status.error)
-    return (yield from _get_completed_result(api, status, model, deadline))
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """A wait for a job's end."""
+
+    api: ApiContext
+    request_id: str
+    model: str | None
+    submitted_at: float
+    deadline: float
+    poll_interval: float | None
+
+    def poll(self) -> Operation[SegmindStatus]:
+        """
+        Poll until the job has ended, and wait for outages and rate limits to pass.
+
+        :raises SegmindJobTimeoutError: the deadline has passed
+        :raises SegmindJobExpiredError: Segmind does not know the job
+        :raises SegmindRequestError: a poll was refused
+        """
+        api, deadline = self.api, self.deadline
+        polls = failures = 0
+        not_before = 0.0
+        problem: str | None = None
+        while True:
+            now = api.clock()
+            delay = max(self._next_delay(now, polls, failures), not_before - now, _MIN_DELAY)
+            yield from pause(min(delay, max(deadline - now, _MIN_DELAY)))
+            now = api.clock()
+            last = now >= deadline
+            poll_until = max(deadline + LAST_POLL_OVERTIME if last else deadline, now + POLL_SECONDS)
+            polls += 1
+            try:
+                status = yield from get_status(api, self.request_id, attempts=1, until=poll_until)
+            except SegmindRateLimitError as error:
+                failures += 1
+                # If the limit refuses again after the reset that it announced, wait longer each time.
+                not_before = max(error.reset_at, api.clock() + min(2.0 ** min(failures, 6), 60.0))
+                problem = str(error)
+            except SegmindServiceError as error:
+                failures += 1
+                problem = str(error)
+            except SegmindJobExpiredError:
+                failures = 0
+                if api.clock() - self.submitted_at >= NOT_FOUND_GRACE:
+                    raise
+            else:
+                failures, problem = 0, None
+                if status.state is JobState.COMPLETED:
+                    self._observe(status.metrics)
+                if status.state.terminal:
+                    return status
+            if last:
+                raise self._timeout(problem)
+
+    def _next_delay(self, now: float, polls: int, failures: int) -> float:
+        if failures:
+            return backoff(self.api, failures, cap=30.0)
+        if self.poll_interval is not None:
+            return self.poll_interval
+        if self.model is None:
+            return min(1.5 ** min(polls, 10), 15.0)
+        return next_poll_delay(self.api.latencies.typical(self.model), now - self.submitted_at, polls)
+
+    def _timeout(self, problem: str | None) -> SegmindJobTimeoutError:
+        last_problem = f" (last problem: {problem})" if problem else ""
+        return SegmindJobTimeoutError(
+            f"Segmind's job {self.request_id} has not ended within {self.deadline - self.submitted_at:.0f} s"
+            f"{last_problem}. It still runs and will be billed; a retry waits for the same job, and `timeout` sets how "
+            "long.",
+            request_id=self.request_id,
+        )
+
+    def fetch_result(self, status: SegmindStatus) -> Operation[SegmindResult]:
+        """Return the result of the job, whose status is COMPLETED; its endpoint may lag behind."""
+        now = self.api.clock()
+        until = min(max(self.deadline + RESULT_OVERTIME, now + MIN_GET_SECONDS), now + GET_SECONDS)
+        for attempt in range(1, RESULT_ATTEMPTS + 1):
+            result = yield from get_result(self.api, self.request_id, until=until)
+            if result.status is JobState.COMPLETED:
+                if status.metrics.total_time is None:
+                    self._observe(result.metrics)
+                return result if result.metrics != Metrics() else replace(result, metrics=status.metrics)
+            yield from pause(backoff(self.api, attempt))
+        raise SegmindServiceError(
+            f"Segmind says that request {self.request_id} is COMPLETED, but has no result of it yet. A retry asks "
+            "again and pays nothing.",
+            request_id=self.request_id,
+        )
+
+    def _observe(self, metrics: Metrics) -> None:
+        """Let the poll schedule learn how long a completed job took."""
+        if self.model is not None:
+            self.api.latencies.observe(self.model, metrics.total_time)
+
+    def poll_and_fetch(self) -> Operation[SegmindResult]:
+        """Poll, and return the result of a job that completed."""
+        status = yield from self.poll()
+        if status.state is JobState.FAILED:
+            raise job_failure(self.api, self.request_id, status.error)
+        return (yield from self.fetch_result(status))

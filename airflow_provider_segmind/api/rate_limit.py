@@ -28,7 +28,7 @@ def reset_at(headers: Mapping[str, str], now: float) -> float:
     Return the epoch second at which the limit of a 429 resets.
 
     The format of ``x-rate-limit-reset-at-utc`` is not published, so every likely one is read: ISO 8601 with or without
-    a zone, an HTTP date, epoch seconds or milliseconds, and seconds from now; ``Retry-After`` likewise. Without a
+    a zone, an HTTP date, epoch seconds or milliseconds, seconds from now. ``Retry-After`` is read too. Without a
     readable value it is a minute from now, since Segmind counts requests a minute.
 
     :param headers: of the response, with lower-case names

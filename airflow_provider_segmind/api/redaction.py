@@ -1,7 +1,7 @@
 """
 Making texts from outside fit for logs, events, XCom and errors: no keys, no signatures, no image data, not too long.
 
-Texts are also checked for what only looks like a secret, because a service may quote a URL or a key of anybody's.
+A service may quote any URL or key, so everything that looks like a secret is removed, not only the connection's key.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _WORD = re.compile(r"[^\s\"'<>]*")
 
 def redact(text: object, secrets: Sequence[str] = (), *, limit: int = MAX_TEXT) -> str:
     """
-    Take out what must not be told (keys, user info, queries, signatures, image data, control characters) and shorten.
+    Remove secrets and noise (keys, user info, queries, signatures, image data, control characters), and shorten.
 
     A long text loses its middle: an S3 error names the operation at its start and the reason at its end.
 
     :param text: anything; it is converted with ``str``
-    :param secrets: exact strings to take out, such as the connection's key
+    :param secrets: exact strings to remove, such as the connection's key
     :param limit: characters kept
     """
     said = str(text)

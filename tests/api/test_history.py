@@ -104,7 +104,7 @@ def test_a_row_of_another_request_does_not_match(world, ours, other):
     ],
 )
 def test_a_row_that_may_be_the_request_leaves_the_submit_unknown(world, ours, theirs):
-    with pytest.raises(SegmindSubmitUnknownError, match="cannot be told"):
+    with pytest.raises(SegmindSubmitUnknownError, match="would identify it"):
         find(world, pages(theirs), ours)
 
 
@@ -310,6 +310,12 @@ def test_a_429_of_the_history_does_not_hold_back_requests_to_the_gateway(world):
     assert not world.api.limiter.is_closed(world.clock())
 
 
+def test_a_short_429_of_the_history_is_waited_out(world):
+    replies = [error(429, retry_after="20"), response(200, row())]
+    assert world.run(get_record(world.api, ID), replies).request_id == ID
+    assert world.clock() == NOON + 20
+
+
 def test_the_row_of_a_submit_that_ended_late_is_waited_for_from_its_end(world):
     world.clock.now = NOON + 300
 
@@ -321,7 +327,7 @@ def test_the_row_of_a_submit_that_ended_late_is_waited_for_from_its_end(world):
 
 
 def test_a_row_whose_time_is_unknown_is_never_dated(world):
-    with pytest.raises(SegmindSubmitUnknownError, match="cannot be told"):
+    with pytest.raises(SegmindSubmitUnknownError, match="would identify it"):
         find(world, pages(row("old", at=None)), since=NOON)
     found = world.run(get_record(world.api, ID), [response(200, row(at=None))])
     assert found.created_at is None

@@ -85,15 +85,16 @@ def test_a_shortened_text_keeps_its_start_and_the_reason_at_its_end(filling):
     assert said.endswith("is not authorized: the bucket requires ServerSideEncryption")
 
 
-@pytest.mark.parametrize("at", range(0, 60, 3))
-@pytest.mark.parametrize("secret", ["https://a.b/c?X-Amz-Signature=deadbeefdeadbeefdeadbeef", f"key={KEY}", KEY])
-def test_a_secret_that_a_cut_tears_leaves_no_part(secret, at):
-    for size in (4000, 4020):
-        text = "w" * at + " " + secret + " "
-        long = "some word " * (size // 10 - 3) + text + "QUJD" * 3000 + text + "some word " * (size // 10 - 3)
-        said = redact(long, (KEY,))
-        assert "dead" not in said
-        assert KEY[5:12] not in said
+@pytest.mark.parametrize("shift", range(0, 60, 3))
+@pytest.mark.parametrize("secret", ["https://a.b/c?X-Amz-Signature=deadbeefdeadbeefdeadbeef", KEY])
+def test_a_secret_that_is_torn_when_a_long_text_is_cut_leaves_no_part(secret, shift):
+    """The image data around it is replaced by a few letters, so the place of the cut is in what remains."""
+    image = "QUJD" * 985
+    text = f"{image} {'w' * shift} {secret} " + "middle " * 2000 + f" {secret} {'w' * shift} {image}"
+    said = redact(text)
+    assert "dead" not in said
+    assert "0123" not in said
+    assert "cdef" not in said
 
 
 def test_a_redacted_text_is_valid_unicode():
@@ -120,11 +121,11 @@ def test_a_redacted_text_is_valid_unicode():
     ],
 )
 def test_no_text_takes_seconds_to_redact(part):
-    """Whatever is asked for: a limit that cuts nothing shows a pattern whose time grows with the square."""
-    began = time.perf_counter()
+    """The second, high limit keeps the whole text, so that a pattern with quadratic time would show."""
+    began = time.process_time()
     redact(part * (10_000_000 // len(part)))
     redact(part * (1_000_000 // len(part)), limit=100_000)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 20  # CPU seconds; quadratic time would be many minutes
 
 
 def test_httpx_logs_addresses_without_user_info_and_query(segmind_emulator, caplog):

@@ -134,6 +134,17 @@ def test_a_deadline_that_has_passed_still_gets_a_poll(world):
     assert wait(world, job_of(world, -1), timeout=-100).status is OutcomeStatus.COMPLETED
 
 
+def test_a_wait_that_begins_after_its_deadline_has_time_for_a_poll_and_the_result(world):
+    script = [world.takes(5, status("COMPLETED")), world.takes(3, result())]
+    assert wait(world, script, timeout=-100).output_url
+
+
+def test_an_outcome_has_the_metrics_of_the_status_where_the_result_has_none(world):
+    metrics = {"total_time": 12.5}
+    outcome = wait(world, [status("COMPLETED", metrics=metrics), result()])
+    assert outcome.metrics.total_time == outcome.result.metrics.total_time == 12.5
+
+
 def test_a_job_that_does_not_end_times_out_at_the_deadline(world):
     outcome = wait(world, always(status("PROCESSING")), timeout=100)
     assert outcome.status is OutcomeStatus.TIMEOUT
@@ -387,6 +398,18 @@ def test_running_a_job_ends_on_time_even_if_the_submit_and_every_poll_take_all_t
         world.run(run(world.api, MODEL, {}, timeout=timeout), serve)
     assert world.clock() - NOON <= timeout + LATEST
     assert len(world.posts) == 1
+
+
+@pytest.mark.parametrize("timeout", [0.1, 4, 30])
+def test_running_a_job_ends_on_time_even_if_every_response_takes_all_its_time(world, timeout):
+    def serve(request):
+        if request.method == "POST":
+            return world.slowly(queued())
+        return world.slowly(status("COMPLETED")) if request.url.endswith("/status") else world.hangs
+
+    with pytest.raises(SegmindServiceError):
+        world.run(run(world.api, MODEL, {}, timeout=timeout), serve)
+    assert world.clock() - NOON <= timeout + LATEST
 
 
 def test_a_submit_that_hangs_ends_a_run_on_time_as_unknown(world):

@@ -96,6 +96,17 @@ class World:
         self.clock.now += request.max_seconds
         return Response(200, {}, b'{"status": "COMP', truncated="not whole in time")
 
+    def takes(self, seconds, reply):
+        """Return a reply that comes after some seconds, or not at all where its request has fewer."""
+
+        def replying(request):
+            if seconds > request.max_seconds:
+                return self.hangs
+            self.clock.now += seconds
+            return reply
+
+        return replying
+
     def slowly(self, reply):
         """Return a reply that comes at the very end of the time that its request may take."""
 
