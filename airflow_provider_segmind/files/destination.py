@@ -10,66 +10,34 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
 from airflow_provider_segmind.files.formats import extension_of
-from airflow_provider_segmind.files.location import Location, parse_location, quoted, without_query
-from airflow_provider_segmind.files.object_store import object_errors, object_store
+from airflow_provider_segmind.files.location import Location, object_store, parse_location, quoted, without_query
 from airflow_provider_segmind.files.provenance import (
     Provenance,
     StoredResult,
+    as_sidecar,
     find_at,
     refuse_other_image,
     sidecar_of,
 )
+from airflow_provider_segmind.files.reading import object_errors, refuse_unless_file
 from airflow_provider_segmind.files.s3 import error_code, s3_errors, s3_hook, upload
-from airflow_provider_segmind.files.source import ImageSource, refuse_unless_file
+from airflow_provider_segmind.files.source import ImageSource
+
+if TYPE_CHECKING:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
-_MAX_USER_METADATA = 1000  # leaves room for ours
 _MAX_WRITES = 4  # of one result while others write the same object at the same time
 _SAME_STORE = {"gcs": "gs", "abfss": "abfs", "az": "abfs"}
 _RESULT_EXTENSIONS = (".png", ".jpg", ".webp")
 _SAME_EXTENSION = {".jpeg": ".jpg", ".jpe": ".jpg", ".tiff": ".tif"}
-# The names that boto3's upload_fileobj takes and that do not depend on the file. Kept here because boto3 is not
-# imported while a DAG file is parsed.
-_S3_EXTRA_ARGS = frozenset(
-    {
-        "ACL",
-        "CacheControl",
-        "ChecksumAlgorithm",
-        "ContentDisposition",
-        "ContentEncoding",
-        "ContentLanguage",
-        "ExpectedBucketOwner",
-        "Expires",
-        "GrantFullControl",
-        "GrantRead",
-        "GrantReadACP",
-        "GrantWriteACP",
-        "Metadata",
-        "ObjectLockLegalHoldStatus",
-        "ObjectLockMode",
-        "ObjectLockRetainUntilDate",
-        "RequestPayer",
-        "SSECustomerAlgorithm",
-        "SSECustomerKey",
-        "SSECustomerKeyMD5",
-        "SSEKMSEncryptionContext",
-        "SSEKMSKeyId",
-        "ServerSideEncryption",
-        "StorageClass",
-        "Tagging",
-        "WebsiteRedirectLocation",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,52 +89,6 @@ def parse_destination(value: object) -> Destination:
             "drops the slash), or name a file in it."
         )
     return Destination(location, is_prefix)
-
-
-def check_s3_extra_args(value: object) -> dict[str, Any]:
-    """
-    Check the upload arguments for S3 without importing boto3.
-
-    ``Metadata`` is stored together with our own, whose names begin with ``segmind-``. ``ContentType`` and checksum
-    values are refused, as they depend on the file.
-
-    :param value: a mapping of boto3's names to their values, or ``None``
-    :raises SegmindInputError: a name is unknown, or a value is not what boto3 takes
-    """
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise SegmindInputError(f"s3_extra_args is {redact(repr(value), limit=60)}. Give a dict of boto3's names.")
-    for name, argument in value.items():
-        _check_extra_arg(name, argument)
-    return dict(value)
-
-
-def _check_extra_arg(name: object, argument: object) -> None:
-    if name == "ContentType":
-        raise SegmindInputError("s3_extra_args names ContentType, which is set by what the result is. Leave it out.")
-    if name not in _S3_EXTRA_ARGS:
-        lower = {known.lower(): known for known in _S3_EXTRA_ARGS}
-        near = get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
-        hint = f"Did you mean {lower[near[0]]!r}?" if near else f"Known are {', '.join(sorted(_S3_EXTRA_ARGS))}."
-        raise SegmindInputError(
-            f"s3_extra_args names {redact(name, limit=60)!r}, which is not an upload argument of boto3. {hint}"
-        )
-    if name == "Metadata":
-        _check_metadata(argument)
-    elif not isinstance(argument, str | datetime):
-        hint = "Write 'key=value&other=value'." if name == "Tagging" else "Give a string."
-        raise SegmindInputError(f"s3_extra_args[{name!r}] is of type {type(argument).__name__}. {hint}")
-
-
-def _check_metadata(metadata: object) -> None:
-    texts = [part for item in metadata.items() for part in item] if isinstance(metadata, Mapping) else [None]
-    if not all(isinstance(text, str) and text.isascii() for text in texts):
-        raise SegmindInputError("s3_extra_args['Metadata'] must be a dict of ASCII strings.")
-    if any(str(text).lower().startswith("segmind-") for text in texts[::2]):
-        raise SegmindInputError("s3_extra_args['Metadata'] has a name that begins with 'segmind-'. Rename it.")
-    if sum(len(str(text)) for text in texts) > _MAX_USER_METADATA:
-        raise SegmindInputError(f"s3_extra_args['Metadata'] is larger than {_MAX_USER_METADATA} bytes. Shorten it.")
 
 
 def check_destination(destination: Destination, *, aws_conn_id: str | None) -> None:
@@ -239,9 +161,12 @@ def find_stored(destination: Destination, stem: str | None, *, aws_conn_id: str 
     """
     if not destination.is_prefix:
         return find_at(destination.location, aws_conn_id)
-    found = None
+    found = hook = None
+    if destination.location.kind == "s3":
+        with s3_errors(destination.location, aws_conn_id):
+            hook = s3_hook(destination.location, aws_conn_id)
     for extension in _RESULT_EXTENSIONS if stem else ():
-        stored = find_at(destination.locate(stem=stem or "", extension=extension), aws_conn_id)
+        stored = find_at(destination.locate(stem=stem or "", extension=extension), aws_conn_id, hook)
         if stored is not None and stored.provenance is not None:
             return stored
         found = found or stored
@@ -291,9 +216,11 @@ def store(
         _store_object(file, target, provenance, derived=derived)
 
 
-def _refuse_other(target: Location, ours: Provenance, aws_conn_id: str | None) -> StoredResult | None:
+def _refuse_other(
+    target: Location, ours: Provenance, aws_conn_id: str | None = None, hook: S3Hook | None = None
+) -> StoredResult | None:
     """Return what is at the target, unless it is the result of another image."""
-    stored = find_at(target, aws_conn_id)
+    stored = find_at(target, aws_conn_id, hook)
     refuse_other_image(
         stored,
         source=ours.source,
@@ -318,12 +245,13 @@ def _store_s3(
 
     metadata = provenance.as_metadata(extra_args.get("Metadata", {}))
     arguments = {**extra_args, "ContentType": content_type, "Metadata": metadata}
-
+    with s3_errors(target, aws_conn_id):
+        hook = s3_hook(target, aws_conn_id, extra_args=arguments)
     conditional = derived
     for _ in range(_MAX_WRITES):
         headers = {}
         if derived:
-            stored = _refuse_other(target, provenance, aws_conn_id)
+            stored = _refuse_other(target, provenance, aws_conn_id, hook)
             ours = stored.provenance if stored else None
             if ours and (ours.request_id, ours.sha256) == (provenance.request_id, provenance.sha256):
                 return  # an attempt whose response was lost, or an earlier try, has stored it
@@ -332,18 +260,18 @@ def _store_s3(
         file.seek(0)
         with s3_errors(target, aws_conn_id):
             try:
-                upload(file, target, aws_conn_id, arguments, headers)
+                upload(hook, file, target, headers)
             except ClientError as error:
                 status, code = error_code(error)
                 if headers and (status == 501 or code == "NotImplemented"):
                     # This store has no conditional writes. What is written between the look and the upload is then
                     # replaced unseen; the look alone closes all but that moment.
                     conditional = False
-                elif status not in (409, 412) and not (status == 404 and "If-Match" in headers):
+                elif not headers or status not in (404, 409, 412) or code == "NoSuchBucket":
                     raise
             else:
                 return
-    if derived and find_at(target, aws_conn_id) is None:
+    if derived and find_at(target, aws_conn_id, hook) is None:
         raise SegmindInputError(
             f"{target.where} is there already, and the connection may not read whose result it is. Allow it "
             "s3:GetObject, or give each result a name of its own."
@@ -355,10 +283,10 @@ def _store_file(file: BinaryIO, target: Location, provenance: Provenance, *, der
     def place(part: Path, path: Path) -> None:
         with _locked(path.parent):
             if derived:
-                _refuse_other(target, provenance, None)
+                _refuse_other(target, provenance)
             part.replace(path)
             with write_atomically(sidecar_of(target.uri), target.parameter) as sidecar:
-                sidecar.write(provenance.as_sidecar(path.stat().st_size))
+                sidecar.write(as_sidecar(provenance, path.stat().st_size))
 
     with write_atomically(target.uri, target.parameter, place=place) as copy:
         shutil.copyfileobj(file, copy, _CHUNK)
@@ -432,7 +360,7 @@ def _store_object(file: BinaryIO, target: Location, provenance: Provenance, *, d
         fs, name = object_store(target)
         if derived:
             # fsspec has no conditional writes: what is stored between this and the write is replaced unseen.
-            _refuse_other(target, provenance, None)
+            _refuse_other(target, provenance)
         replaces = fs.exists(name)
         out = fs.open(name, "wb")
         try:
@@ -448,4 +376,4 @@ def _store_object(file: BinaryIO, target: Location, provenance: Provenance, *, d
                 with suppress(Exception):
                     fs.rm_file(name)
             raise
-        fs.pipe_file(sidecar_of(name), provenance.as_sidecar(file.tell()))
+        fs.pipe_file(sidecar_of(name), as_sidecar(provenance, file.tell()))

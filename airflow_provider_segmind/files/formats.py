@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import BinaryIO
 
 from airflow_provider_segmind.api.models import SegmindFile
@@ -206,40 +207,10 @@ def _webp_size(head: bytes) -> tuple[int, int] | None:
 
 
 def _heif_size(file: BinaryIO) -> tuple[int, int] | None:
-    """Return the largest of the sizes that are given: the others are those of tiles and thumbnails."""
-    sizes: list[tuple[int, int]] = []
-    for start, _ in _find(file, b"meta", b"iprp", b"ipco", b"ispe"):
-        file.seek(start + 4)
-        sizes.append(struct.unpack(">II", file.read(8)))
-        sizes = [max(sizes)]
-    return sizes[0] if sizes else None
-
-
-def _find(file: BinaryIO, *names: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:
-    """Yield where the content of each ISO base media box at this path of names starts and ends."""
-    for name, box_start, box_end in _boxes(file, start, file.seek(0, os.SEEK_END) if end is None else end):
-        if name == names[0] and len(names) == 1:
-            yield box_start, box_end
-        elif name == names[0]:
-            inside = box_start + (4 if name == b"meta" else 0)  # `meta` has a version before its boxes
-            yield from _find(file, *names[1:], start=inside, end=box_end)
-
-
-def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name and the start and end of the content of each box; a box with a bad length has the name ``b""``."""
-    while at < end:
-        file.seek(at)
-        head = file.read(16)
-        length, start = int.from_bytes(head[:4], "big"), at + 8
-        if length == 1:  # the length comes after the name
-            length, start = int.from_bytes(head[8:], "big"), at + 16
-        elif length == 0 and len(head) >= 8:  # the last box, up to the end
-            length = end - at
-        if length < start - at or at + length > end:
-            yield b"", at, end
-            return
-        yield head[4:8], start, at + length
-        at += length
+    """Return the largest of the sizes in the `ispe` boxes near the start: the others are of tiles and thumbnails."""
+    file.seek(0)
+    head = file.read(_PIECE)
+    return max((struct.unpack_from(">II", head, box.end()) for box in re.finditer(rb"ispe\0{4}", head)), default=None)
 
 
 def file_digest(file: BinaryIO) -> str:
@@ -273,15 +244,12 @@ def check_whole(file: BinaryIO, content_type: str) -> None:
     elif content_type == "image/bmp":
         file.seek(2)
         whole = int.from_bytes(file.read(4), "little") <= size
-    elif _is_boxes(file):
-        whole = all(name for name, _, _ in _boxes(file, 0, size))
+    else:
+        file.seek(4)
+        if file.read(4) in (b"ftyp", b"JXL ", b"jP  "):
+            whole = _boxes_are_whole(file, size)
     if not whole:
         raise ValueError(f"its {content_type} data is cut short or damaged")
-
-
-def _is_boxes(file: BinaryIO) -> bool:
-    file.seek(0)
-    return file.read(8)[4:] in (b"ftyp", b"JXL ", b"jP  ")
 
 
 def _png_is_whole(file: BinaryIO) -> bool:
@@ -297,6 +265,23 @@ def _png_is_whole(file: BinaryIO) -> bool:
         if head[4:] == b"IEND":
             return True
     return False
+
+
+def _boxes_are_whole(file: BinaryIO, size: int) -> bool:
+    """Add up the lengths of the boxes that an ISO base media file (MP4, HEIC, AVIF) consists of."""
+    at = 0
+    while at < size:
+        file.seek(at)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:  # the length comes after the name
+            length = int.from_bytes(head[8:], "big")
+        elif length == 0 and len(head) >= 8:  # the last box, up to the end
+            return True
+        if length < 8:
+            return False
+        at += length
+    return at == size
 
 
 class ResultFile:

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_segmind.api.redaction import redact
@@ -15,7 +15,7 @@ from airflow_provider_segmind.exceptions import SegmindInputError
 S3_SCHEMES = frozenset({"s3", "s3a", "s3n"})
 URL_SCHEMES = frozenset({"http", "https"})
 
-# Known without asking Airflow's registry of object stores, which loads the metadata of every provider.
+# Not checked while a DAG file is parsed: Airflow's registry of stores loads the metadata of every provider.
 _KNOWN_STORES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "hdfs", "memory", "oss", "sftp", "webhdfs"})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?")
 _NO_SCHEME = re.compile(r"//[\w-]+(\.[\w-]+)+(:\d+)?/")  # as web pages write addresses: //cdn.example.com/x.png
@@ -42,9 +42,9 @@ class Location:
     uri: str = field(repr=False)
     label: str
     parameter: str
-    bucket: str = ""
-    key: str = ""
-    conn_id: str | None = None
+    bucket: str = field(default="", repr=False)
+    key: str = field(default="", repr=False)
+    conn_id: str | None = field(default=None, repr=False)
 
     @property
     def where(self) -> str:
@@ -73,9 +73,10 @@ def parse_location(parameter: str, value: object) -> Location:
     if scheme in URL_SCHEMES:
         return _url(parameter, text.strip())
     if scheme and scheme != "file":
-        if not _is_object_store(parameter, scheme):
-            raise SegmindInputError(f"{parameter} is {quoted(text)}, and nothing can open {scheme}://. {ACCEPTED}")
-        return Location("object", text, public(text), parameter)
+        location = Location("object", text, public(text), parameter)
+        if scheme not in _KNOWN_STORES:
+            object_store(location)
+        return location
     if _NO_SCHEME.match(text):
         raise SegmindInputError(
             f"{parameter} is {quoted(text)}, which has no scheme. Write {quoted(f'https:{text}')} for a URL, or start "
@@ -83,12 +84,6 @@ def parse_location(parameter: str, value: object) -> Location:
         )
     path = _local_path(parameter, text, is_uri=scheme == "file")
     return Location("file", path, public(path), parameter)
-
-
-ACCEPTED = (
-    "Give an http(s):// or s3:// URL, a local path (./name for a bare one), file://, or the URI of another object "
-    "store that Airflow has a provider for."
-)
 
 
 def text_of(parameter: str, value: object) -> str:
@@ -190,22 +185,26 @@ def is_too_long(path: str) -> bool:
     return len(os.fsencode(path)) >= 4096 or any(len(os.fsencode(name)) > 255 for name in path.split("/"))
 
 
-def _is_object_store(parameter: str, scheme: str) -> bool:
-    """Return whether Airflow has an object store for this scheme."""
-    if scheme in _KNOWN_STORES:
-        return True
+def object_store(location: Location) -> tuple[Any, str]:
+    """
+    Return the fsspec file system of another object store's location, and the path in it.
+
+    :raises SegmindInputError: the store cannot be opened in this installation, whatever a retry does
+    """
     try:
         from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-        return ObjectStoragePath(f"{scheme}://bucket/key").fs is not None
-    except (ImportError, ValueError):
-        return False
-    except (AttributeError, TypeError) as error:
-        # A universal-pathlib that does not fit this Airflow fails so for any scheme, and no retry helps.
+        path: Any = ObjectStoragePath(location.uri)  # untyped on some Airflow versions
+        # Through path.fs, which is Airflow's: without a connection, the path's own methods use another one.
+        fs, name = path.fs, path.path
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        # A universal-pathlib that does not fit this Airflow fails with any of these.
         raise SegmindInputError(
-            f"{parameter}: Airflow's object storage does not work in this installation ({type(error).__name__}: "
-            f"{error}). Install the universal-pathlib that Airflow's constraints name."
+            f"{location.where}: Airflow cannot open this store ({type(error).__name__}: {redact(error)}). Check the "
+            "scheme and the connection, and install the store's provider with its fsspec extra and the "
+            "universal-pathlib that Airflow's constraints name."
         ) from error
+    return fs, name
 
 
 def public(text: str) -> str:

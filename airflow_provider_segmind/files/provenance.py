@@ -12,20 +12,23 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, unquote
 
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
 from airflow_provider_segmind.files.formats import HEAD, file_digest, sniff
-from airflow_provider_segmind.files.location import Location
-from airflow_provider_segmind.files.object_store import object_errors, object_store
+from airflow_provider_segmind.files.location import Location, object_store
+from airflow_provider_segmind.files.reading import object_errors
 from airflow_provider_segmind.files.s3 import error_code, s3_errors, s3_hook
+
+if TYPE_CHECKING:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
 _MAX_METADATA = 2048  # S3's limit for all names and values together
 _SAFE = "".join(chr(code) for code in range(33, 127) if chr(code) != "%")
-_SIZE = "segmind-size-px"
+_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,47 +57,32 @@ class Provenance:
 
     def as_metadata(self, others: Mapping[str, str]) -> dict[str, str]:
         """
-        Return it as metadata of an S3 object: percent-encoded ASCII, the source's label cut to the room that is left.
+        Return it as metadata of an S3 object, in percent-encoded ASCII.
 
-        :param others: metadata that is stored with it
+        :param others: metadata that is stored with it; the source's label is cut to the room that is left
         """
-        metadata = {
-            **others,
-            "segmind-request-id": self.request_id,
-            "segmind-model": self.model,
-            "segmind-source-digest": self.source_digest,
-            "segmind-input-digest": self.input_digest,
-            "segmind-sha256": self.sha256,
-        }
-        if self.width and self.height:
-            metadata[_SIZE] = f"{self.width}x{self.height}"
-        if self.source is not None:
-            used = sum(len(name) + len(value) for name, value in metadata.items()) + len("segmind-source")
-            metadata["segmind-source"] = _cut(quote(self.source, safe=_SAFE), _MAX_METADATA - used)
-        return metadata
+        facts = {_name(key): quote(str(value), safe=_SAFE) for key, value in asdict(self).items() if value is not None}
+        metadata = {**others, **facts, _name("source"): ""}
+        room = _MAX_METADATA - sum(len(name) + len(value) for name, value in metadata.items())
+        label = self.source or ""
+        while len(quote(label, safe=_SAFE)) > room and label:
+            label = label[:-1]
+        return {**metadata, _name("source"): quote(label, safe=_SAFE)}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Provenance | None:
         """Read it back; ``None`` where the object is not one of ours."""
-        try:
-            width, _, height = metadata.get(_SIZE, "").partition("x")
-            source = metadata.get("segmind-source")
-            return cls(
-                request_id=metadata["segmind-request-id"],
-                model=metadata["segmind-model"],
-                source=None if source is None else unquote(source),
-                source_digest=metadata["segmind-source-digest"],
-                input_digest=metadata["segmind-input-digest"],
-                sha256=metadata["segmind-sha256"],
-                width=int(width) if width else None,
-                height=int(height) if height else None,
-            )
-        except (KeyError, ValueError):
-            return None
+        values = {field.name: metadata.get(_name(field.name)) for field in fields(cls)}
+        return cls.from_facts({key: unquote(value) for key, value in values.items() if value})
 
-    def as_sidecar(self, size: int) -> bytes:
-        """Return the content of the hidden file beside a result of this many bytes."""
-        return json.dumps({"version": 1, "size": size, **asdict(self)}, indent=1).encode()
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Provenance | None:
+        """Make it of its fields, of which only the source and the size in pixels may be missing."""
+        try:
+            size = {name: int(facts[name]) for name in ("width", "height") if facts.get(name) is not None}
+            return cls(**{"source": None, **facts, **size})
+        except (TypeError, ValueError):
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +103,17 @@ class StoredResult:
     provenance: Provenance | None
 
 
-def find_at(location: Location, aws_conn_id: str | None) -> StoredResult | None:
+def find_at(location: Location, aws_conn_id: str | None, hook: S3Hook | None = None) -> StoredResult | None:
     """
     Return what is at a location, ``None`` where nothing is or nothing can be seen.
 
     :param aws_conn_id: the AWS connection for ``s3://``; ``None`` is boto's default chain
+    :param hook: for S3, where one is there already: a client takes longer to make than to use
     :raises SegmindInputError: the store cannot be used at all, such as for want of credentials
     :raises SegmindStorageError: the store is down, slow or fails
     """
     if location.kind == "s3":
-        return _find_in_s3(location, aws_conn_id)
+        return _find_in_s3(location, aws_conn_id, hook)
     if location.kind == "file":
         return _find_file(location)
     with object_errors(location):
@@ -132,17 +121,18 @@ def find_at(location: Location, aws_conn_id: str | None) -> StoredResult | None:
         if not fs.exists(name):
             return None
         sidecar = sidecar_of(name)
-        note = fs.cat_file(sidecar) if fs.exists(sidecar) else b""
+        content = fs.cat_file(sidecar) if fs.exists(sidecar) else b""
         with fs.open(name, "rb") as file:
-            return _with_sidecar(location, file, note)
+            return _with_sidecar(location, file, content)
 
 
-def _find_in_s3(location: Location, aws_conn_id: str | None) -> StoredResult | None:
+def _find_in_s3(location: Location, aws_conn_id: str | None, hook: S3Hook | None) -> StoredResult | None:
     from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
     with s3_errors(location, aws_conn_id):
         try:
-            found = s3_hook(location, aws_conn_id).get_conn().head_object(Bucket=location.bucket, Key=location.key)
+            client = (hook or s3_hook(location, aws_conn_id)).get_conn()
+            found = client.head_object(Bucket=location.bucket, Key=location.key)
         except ClientError as error:
             # To those who may not list the bucket, which many a role may not, a 403 also says "not there".
             if error_code(error)[0] in (403, 404):
@@ -155,27 +145,31 @@ def _find_in_s3(location: Location, aws_conn_id: str | None) -> StoredResult | N
 def _find_file(location: Location) -> StoredResult | None:
     try:
         sidecar = Path(sidecar_of(location.uri))
-        note = sidecar.read_bytes() if sidecar.is_file() else b""
+        content = sidecar.read_bytes() if sidecar.is_file() else b""
         with Path(location.uri).open("rb") as file:
-            return _with_sidecar(location, file, note)
+            return _with_sidecar(location, file, content)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise SegmindStorageError(f"{location.where} cannot be read: {error.strerror or error}.") from None
 
 
-def _with_sidecar(location: Location, file: BinaryIO, note: bytes) -> StoredResult:
+def _with_sidecar(location: Location, file: BinaryIO, sidecar: bytes) -> StoredResult:
     content_type, size = sniff(file.read(HEAD)), file.seek(0, os.SEEK_END)
-    provenance = None
     try:
-        facts: dict[str, Any] = json.loads(note)
-        if facts.pop("version") == 1 and facts.pop("size") == size:
-            provenance = Provenance(**facts)
-            if file_digest(file) != provenance.sha256:
-                provenance = None
-    except (ValueError, TypeError, KeyError, AttributeError):  # damaged, or written by another version
+        facts = json.loads(sidecar)
+        written = (facts.pop("version"), facts.pop("size"))
+    except (ValueError, KeyError, TypeError, AttributeError):  # damaged, or not ours
+        return StoredResult(location, size, content_type, None, None)
+    provenance = Provenance.from_facts(facts) if written == (_VERSION, size) else None
+    if provenance is not None and file_digest(file) != provenance.sha256:
         provenance = None
     return StoredResult(location, size, content_type, None, provenance)
+
+
+def as_sidecar(provenance: Provenance, size: int) -> bytes:
+    """Return the content of the hidden file beside a result of this many bytes."""
+    return json.dumps({"version": _VERSION, "size": size, **asdict(provenance)}, indent=1).encode()
 
 
 def sidecar_of(path: str) -> str:
@@ -225,11 +219,5 @@ def refuse_other_image(
     )
 
 
-def _cut(text: str, length: int) -> str:
-    """Cut percent-encoded text without cutting through an encoded character."""
-    if len(text) <= length:
-        return text
-    kept = text[: max(length - 3, 0)]
-    while kept and "\ufffd" in unquote(kept[-12:]) and "%" in kept[-3:]:
-        kept = kept[: kept.rindex("%")]
-    return kept + "..."
+def _name(field: str) -> str:
+    return f"segmind-{field.replace('_', '-')}"

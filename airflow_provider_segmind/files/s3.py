@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
-from airflow_provider_segmind.files.location import Location
+from airflow_provider_segmind.files.location import Location, parse_location
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -36,8 +38,70 @@ _CHECKSUM_REMEDY = (
     '{"config_kwargs": {"request_checksum_calculation": "when_required"}} into the extra of the connection, or set '
     "AWS_REQUEST_CHECKSUM_CALCULATION=when_required."
 )
+# The upload arguments of boto3 that do not depend on the file. They stand here because boto3 is not imported while a
+# DAG file is parsed.
+# fmt: off
+_EXTRA_ARGS = frozenset((
+    "ACL", "CacheControl", "ChecksumAlgorithm", "ContentDisposition", "ContentEncoding", "ContentLanguage",
+    "ExpectedBucketOwner", "Expires", "GrantFullControl", "GrantRead", "GrantReadACP", "GrantWriteACP", "Metadata",
+    "ObjectLockLegalHoldStatus", "ObjectLockMode", "ObjectLockRetainUntilDate", "RequestPayer",
+    "SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5", "SSEKMSEncryptionContext", "SSEKMSKeyId",
+    "ServerSideEncryption", "StorageClass", "Tagging", "WebsiteRedirectLocation",
+))
+# fmt: on
+_MAX_USER_METADATA = 1000  # leaves room for ours
 _REASON = 1000
 """Characters of S3's own words that an error keeps: an explicit deny and its policy are named at their very end."""
+
+
+def check_s3_extra_args(value: object) -> dict[str, Any]:
+    """
+    Check the upload arguments for S3 without importing boto3.
+
+    ``Metadata`` is stored together with our own, whose names begin with ``segmind-``. ``ContentType`` and checksum
+    values are refused, as they depend on the file.
+
+    :param value: a mapping of boto3's names to their values, or ``None``
+    :raises SegmindInputError: a name is unknown, or a value is not what boto3 takes
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise SegmindInputError(f"s3_extra_args is {redact(repr(value), limit=60)}. Give a dict of boto3's names.")
+    for name, argument in value.items():
+        _check_extra_arg(name, argument)
+    return dict(value)
+
+
+def _check_extra_arg(name: object, argument: object) -> None:
+    if name == "ContentType":
+        raise SegmindInputError("s3_extra_args names ContentType, which is set by what the result is. Leave it out.")
+    if name not in _EXTRA_ARGS:
+        lower = {known.lower(): known for known in _EXTRA_ARGS}
+        near = get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
+        hint = f"Did you mean {lower[near[0]]!r}?" if near else f"Known are {', '.join(sorted(_EXTRA_ARGS))}."
+        raise SegmindInputError(
+            f"s3_extra_args names {redact(name, limit=60)!r}, which is not an upload argument of boto3. {hint}"
+        )
+    if name == "Metadata":
+        _check_metadata(argument)
+    elif not isinstance(argument, str | datetime):
+        hint = "Write 'key=value&other=value'." if name == "Tagging" else "Give a string."
+        raise SegmindInputError(f"s3_extra_args[{name!r}] is of type {type(argument).__name__}. {hint}")
+
+
+def _check_metadata(metadata: object) -> None:
+    if not isinstance(metadata, Mapping):
+        raise SegmindInputError(f"s3_extra_args['Metadata'] is of type {type(metadata).__name__}. Give a dict.")
+    size = 0
+    for name, value in metadata.items():
+        if not (isinstance(name, str) and isinstance(value, str) and f"{name}{value}".isascii()):
+            raise SegmindInputError(f"s3_extra_args['Metadata'][{redact(name, limit=60)!r}] must be an ASCII string.")
+        if name.lower().startswith("segmind-"):
+            raise SegmindInputError(f"s3_extra_args['Metadata'] has the name {name!r}, which is ours. Rename it.")
+        size += len(name) + len(value)
+    if size > _MAX_USER_METADATA:
+        raise SegmindInputError(f"s3_extra_args['Metadata'] has {size} bytes. At most {_MAX_USER_METADATA} fit.")
 
 
 def s3_hook(
@@ -83,7 +147,7 @@ class ObjectHead:
     :param data: its first bytes
     :param size: of the whole object, in bytes
     :param version: its ETag; where a store has none, when it was modified
-    :param region: of the bucket where it is another one than the client's
+    :param region: of the bucket, where S3 tells it, else the client's
     """
 
     data: bytes = field(repr=False)
@@ -113,19 +177,36 @@ def read_head(location: Location, aws_conn_id: str | None, length: int) -> Objec
         size = int(whole) if whole.isdecimal() else int(found["ContentLength"])
         if not data:
             raise _empty(location)
-        other = regions[-1] if regions and regions[-1] != client.meta.region_name else None
-        return ObjectHead(data, size, str(found.get("ETag") or found.get("LastModified")), other)
+        region = regions[-1] if regions else client.meta.region_name
+        return ObjectHead(data, size, str(found.get("ETag") or found.get("LastModified")), region)
 
 
-def presigned_url(location: Location, aws_conn_id: str | None, valid_for: float, region: str | None) -> str:
+def presign(
+    location: Location | str,
+    *,
+    aws_conn_id: str | None,
+    valid_for: float,
+    parameter: str = "image",
+    region: str | None = None,
+) -> str:
     """
-    Return a GET URL that is signed with SigV4. S3 is not asked; see :func:`read_head` for that.
+    Return a GET URL, signed with SigV4, for an object that is there, is not empty and can be read.
 
     A URL that is signed with temporary credentials, such as a role's, ends with them if they end first.
 
+    :param location: parsed, or ``s3://bucket/key``; it need not be an image
+    :param aws_conn_id: the AWS connection; ``None`` is boto's default chain
     :param valid_for: seconds, rounded up and at most 7 days
-    :param region: the bucket's, ``None`` for the client's
+    :param parameter: what errors call a location that is given as text
+    :param region: the bucket's, where :func:`read_head` has told it; without it, S3 is asked first
+    :raises SegmindInputError: there is no key, the object is missing, empty, archived or forbidden, no credentials
+    :raises SegmindStorageError: S3 is down, slow or fails
     """
+    if isinstance(location, str):
+        location = parse_location(parameter, location)
+    if location.kind != "s3" or not location.key or location.key.endswith("/"):
+        raise SegmindInputError(f"{location.where} is not the URI of an object. Write s3://bucket/key.")
+    region = region or read_head(location, aws_conn_id, 1).region
     seconds = min(max(math.ceil(min(valid_for, MAX_PRESIGNED_SECONDS)), 1), MAX_PRESIGNED_SECONDS)
     with s3_errors(location, aws_conn_id):
         client = s3_hook(location, aws_conn_id, sigv4=True, region_name=region).get_conn()
@@ -164,31 +245,34 @@ class _LeftOpen:
         """Do nothing."""
 
 
-def upload(
-    file: BinaryIO, target: Location, aws_conn_id: str | None, arguments: dict[str, Any], headers: dict[str, str]
-) -> None:
+def upload(hook: S3Hook, file: BinaryIO, location: Location, headers: Mapping[str, str]) -> None:
     """
     Write an object in one request, or in parts where it is large, and leave the file open.
 
-    :param arguments: boto3's upload arguments
+    :param hook: with the arguments of the upload
     :param headers: of the request that makes the object appear: a condition on what is there
     :raises SegmindInputError: this boto3 does not know one of the arguments
     """
-    hook = s3_hook(target, aws_conn_id, extra_args=arguments)
-    config = hook.transfer_config
-    # boto3 keeps ten parts in memory. Only its classic client lets a request have headers of our own.
+    config, events = hook.transfer_config, hook.get_conn().meta.events
+    # boto3 would keep ten parts in memory. Only its classic client lets a request have headers of our own.
     config.max_in_memory_upload_chunks = 2
     config.preferred_transfer_client = "classic"
-    # boto3's upload takes no condition among its arguments, but sends the headers that its client's requests have.
-    # A multipart upload is decided by the request that completes it.
-    for operation in ("PutObject", "CompleteMultipartUpload"):
-        hook.get_conn().meta.events.register(
-            f"before-call.s3.{operation}", lambda params, **_: params["headers"].update(headers)
-        )
+
+    def add_headers(params: dict[str, Any], **_: object) -> None:
+        params["headers"].update(headers)
+
+    # The upload takes no condition among its arguments, though S3 does with the requests that it consists of. A
+    # multipart upload is decided by the request that completes it.
+    operations = ("before-call.s3.PutObject", "before-call.s3.CompleteMultipartUpload")
+    for operation in operations:
+        events.register(operation, add_headers)
     try:
-        hook.load_file_obj(_LeftOpen(file), key=target.key, bucket_name=target.bucket, replace=True)
-    except ValueError as error:  # a boto3 that does not know one of the arguments yet
-        raise SegmindInputError(f"{target.where}: boto3 refuses the upload's arguments ({redact(error)}).") from error
+        hook.load_file_obj(_LeftOpen(file), key=location.key, bucket_name=location.bucket, replace=True)
+    except ValueError as error:
+        raise SegmindInputError(f"{location.where}: this boto3 refuses an argument ({redact(error)}).") from error
+    finally:
+        for operation in operations:
+            events.unregister(operation, add_headers)
 
 
 @contextmanager

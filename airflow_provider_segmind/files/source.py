@@ -8,30 +8,28 @@ import hashlib
 import io
 import os
 import re
-import stat
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Literal
+from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from airflow_provider_segmind.api.redaction import redact, redact_httpx_log
-from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
+from airflow_provider_segmind.api.parsing import decode_base64, split_data_uri
+from airflow_provider_segmind.api.redaction import redact
+from airflow_provider_segmind.exceptions import SegmindInputError
 from airflow_provider_segmind.files.formats import HEAD, describe, file_digest, image_size, sniff
 from airflow_provider_segmind.files.location import (
-    ACCEPTED,
     Location,
     is_too_long,
+    object_store,
     parse_location,
     quoted,
     scheme_of,
     text_of,
     without_query,
 )
-from airflow_provider_segmind.files.object_store import object_errors, object_store, object_version
-from airflow_provider_segmind.files.s3 import presigned_url, read_head, s3_errors, s3_hook
+from airflow_provider_segmind.files.reading import object_errors, open_chunks, open_file, open_location
+from airflow_provider_segmind.files.s3 import presign, read_head
 
 ImageDelivery = Literal["auto", "inline", "upload"]
 
@@ -43,15 +41,20 @@ MAX_UPLOAD_BYTES = 100 << 20
 
 HEAD_BYTES = 256 << 10
 """What is read of an object in S3: a JPEG tells its size after its EXIF data and colour profile, up to 64 KiB each."""
-CHUNK = 3 << 18  # 768 KiB; a multiple of 3, so that each chunk can be encoded to Base64 on its own
-_HTTP_SECONDS = 300.0  # for a whole body: httpx's timeouts never end a slow but steady stream
-
+_ACCEPTED = (
+    "Give an http(s):// or s3:// URL, a local path (./name for a bare one), file://, the URI of another object store, "
+    "a data URI or the Base64 of a JPEG, PNG or WEBP."
+)
+_ACCEPTED_TYPES = ("image/jpeg", "image/png", "image/webp")
 _BASE64_TEXT = re.compile(r"[A-Za-z0-9+/=\s]{64,}")
-_DATA_URI = re.compile(r"data:([^;,]*)((?:;[^;,]*)*),", re.IGNORECASE)
 # Of S3, CloudFront, Google (V2 and V4) and Azure: the name of the query parameter that holds the signature.
 _SIGNATURES = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig"})
 # The parameters of a signed query that tell one object from another.
 _VERSIONS = frozenset({"versionid", "generation", "snapshot"})
+
+
+# What fsspec's file systems tell of an object that changes when it is replaced, the most exact first.
+_INFO_VERSIONS = ("generation", "ETag", "etag", "md5Hash", "mtime", "last_modified", "LastModified", "created")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class ImageFacts:
         store, of the bytes for a local or inline image, of the address for a URL
     :param width: in pixels as stored, ``None`` where no byte was read (a URL) or the header lies too far in the file
     :param height: like ``width``
-    :param region: of an S3 bucket in another region than the connection's
+    :param region: of the bucket, for S3
     """
 
     identity: str
@@ -112,13 +115,13 @@ def parse_image(image: object, parameter: str = "image") -> ImageSource:
         if _is_base64(text):
             return _inline(parameter, text)
         if not _is_path(text):
-            raise SegmindInputError(f"{parameter} is {quoted(text)}, neither a URL nor a path nor Base64. {ACCEPTED}")
+            raise SegmindInputError(f"{parameter} is {quoted(text)}, neither a URL nor a path nor Base64. {_ACCEPTED}")
     location = parse_location(parameter, image)
-    if location.uri.endswith("/") or (location.kind == "s3" and not location.key):
-        raise SegmindInputError(f"{parameter} is {quoted(location.uri)}, a folder. Name a file or an object in it.")
     if location.kind == "url":
         name = unquote(urlsplit(location.uri).path).rpartition("/")[2]
         return ImageSource(location, location.label, _stem(name), _url_address(location))
+    if location.uri.endswith("/") or (location.kind == "s3" and not location.key):
+        raise SegmindInputError(f"{parameter} is {quoted(location.uri)}, a folder. Name a file or an object in it.")
     if location.kind == "s3":
         address, name = f"s3://{location.bucket}/{location.key}", location.key
     elif location.kind == "file":
@@ -153,8 +156,8 @@ def inspect_image(source: ImageSource, *, aws_conn_id: str | None) -> ImageFacts
     if location.kind == "object":
         with object_errors(location):
             fs, name = object_store(location)
-            version = object_version(fs.info(name))
-    with _open_binary(location) as file:
+            version = _version_of(fs.info(name))
+    with open_location(location) as file:
         check_image_signature(file.read(HEAD), location)
         width, height = image_size(file) or (None, None)
         identity = _digest(f"{source.address} {version}") if version else file_digest(file)
@@ -204,36 +207,17 @@ def deliver_image(
         return location.uri
     if delivery == "auto" and location.kind == "s3":
         facts = facts or inspect_image(source, aws_conn_id=aws_conn_id)
-        return presigned_url(location, aws_conn_id, valid_for, facts.region)
+        return presign(location, aws_conn_id=aws_conn_id, valid_for=valid_for, region=facts.region)
     limit, remedy = MAX_INLINE_BYTES, 'Use image_delivery="upload", or put it in S3, from where it goes as a URL.'
     if delivery == "upload":
         limit, remedy = MAX_UPLOAD_BYTES, "Make it smaller, or give its URL."
-    with _open(location, aws_conn_id) as chunks:
+    with open_chunks(location, aws_conn_id) as chunks:
         checked = _checked(chunks, location, limit=limit, remedy=remedy)
         if delivery != "upload":
             return _to_base64(checked)
         data = b"".join(checked)  # whole: Segmind's storage takes it in one JSON body
     # Outside of what opened the source, so that the upload's own errors are not taken for the source's.
     return upload(data)
-
-
-def presign(location: Location | str, *, aws_conn_id: str | None, valid_for: float, parameter: str = "image") -> str:
-    """
-    Return a presigned GET URL for an object that is there, is not empty and can be read. It need not be an image.
-
-    :param location: parsed, or ``s3://bucket/key``
-    :param aws_conn_id: the AWS connection; ``None`` is boto's default chain
-    :param valid_for: seconds, rounded up and at most 7 days
-    :param parameter: what errors call a location that is given as text
-    :raises SegmindInputError: there is no key, the object is missing, empty, archived or forbidden, no credentials
-    :raises SegmindStorageError: S3 is down, slow or fails
-    """
-    if isinstance(location, str):
-        location = parse_location(parameter, location)
-    if location.kind != "s3" or not location.key or location.key.endswith("/"):
-        raise SegmindInputError(f"{location.where} is not the URI of an object. Write s3://bucket/key.")
-    head = read_head(location, aws_conn_id, 1)
-    return presigned_url(location, aws_conn_id, valid_for, head.region)
 
 
 def data_uri(path_or_bytes: str | os.PathLike[str] | bytes | bytearray | memoryview) -> str:
@@ -271,131 +255,11 @@ def check_image_signature(head: bytes, location: Location) -> None:
     if not head:
         raise SegmindInputError(f"{location.where} is empty. Upload it again.")
     kind = sniff(head)
-    if kind not in ("image/jpeg", "image/png", "image/webp"):
+    if kind not in _ACCEPTED_TYPES:
         remedy = "Convert it to" if (kind or "").startswith("image/") else "Give a"
         raise SegmindInputError(
             f"{location.where} is {describe(head)}, whatever its name says. {remedy} JPEG, PNG or WEBP."
         )
-
-
-@contextmanager
-def open_file(path: str | os.PathLike[str], parameter: str) -> Iterator[BinaryIO]:
-    """
-    Open a local file for reading. Python's own errors name a path in full, so they are not chained to these.
-
-    :param parameter: what errors call the path
-    :raises SegmindInputError: it is missing, unreadable, a folder or another thing than a file
-    :raises SegmindStorageError: the disk fails
-    """
-    text = without_query(os.fspath(path))
-    where = f"{parameter}: {text!r}"
-    try:
-        refuse_unless_file(Path(path), where)  # before it is opened: opening a pipe waits for its other end
-        with Path(path).open("rb") as file:
-            yield file
-    except (FileNotFoundError, NotADirectoryError):
-        key = "" if text.startswith(("/", ".")) else f" If it is a key in S3, write s3://bucket/{text}."
-        raise SegmindInputError(
-            f"{where}: no such file on this worker. Check the path, and that every worker sees that disk.{key}"
-        ) from None
-    except PermissionError:
-        raise SegmindInputError(f"{where} cannot be read. Let the worker's user read it.") from None
-    except OSError as error:
-        raise SegmindStorageError(f"{where} cannot be read: {error.strerror or error}.") from None
-
-
-def refuse_unless_file(path: Path, where: str) -> None:
-    """
-    Refuse a path at which there is something else than a regular file.
-
-    :param where: how the error begins
-    :raises SegmindInputError: it is a folder, a pipe or a device, or Linux can have no such path
-    """
-    try:
-        mode = path.stat().st_mode
-    except ValueError as error:
-        raise SegmindInputError(f"{where} is not a path ({error}). Give the path of a file.") from None
-    except OSError as error:
-        if not is_too_long(str(path)) and not path.is_symlink():
-            raise
-        raise SegmindInputError(f"{where} is not a path ({error.strerror}). Give the path of a file.") from None
-    if not stat.S_ISREG(mode):
-        what = "a folder. Name a file in it" if stat.S_ISDIR(mode) else "not a regular file. Name one"
-        raise SegmindInputError(f"{where} is {what}.")
-
-
-@contextmanager
-def _open_binary(location: Location) -> Iterator[BinaryIO]:
-    if location.kind == "file":
-        with open_file(location.uri, location.parameter) as file:
-            yield file
-        return
-    with object_errors(location):
-        fs, name = object_store(location)
-        with fs.open(name, "rb") as opened:
-            yield opened
-
-
-def _open(location: Location, aws_conn_id: str | None) -> AbstractContextManager[Iterable[bytes]]:
-    if location.kind == "url":
-        return _open_url(location)
-    return _open_s3(location, aws_conn_id) if location.kind == "s3" else _open_chunks(location)
-
-
-@contextmanager
-def _open_chunks(location: Location) -> Iterator[Iterable[bytes]]:
-    with _open_binary(location) as file:
-        yield iter(lambda: file.read(CHUNK), b"")
-
-
-@contextmanager
-def _open_s3(location: Location, aws_conn_id: str | None) -> Iterator[Iterable[bytes]]:
-    with s3_errors(location, aws_conn_id):
-        client = s3_hook(location, aws_conn_id).get_conn()
-        body = client.get_object(Bucket=location.bucket, Key=location.key)["Body"]
-        with body:  # which gives its raw response, so its name cannot be given here
-            yield body.iter_chunks(CHUNK)
-
-
-@contextmanager
-def _open_url(location: Location) -> Iterator[Iterable[bytes]]:
-    """GET an image from somebody's server, without any key, following redirects."""
-    import httpx
-
-    redact_httpx_log()
-    timeout, headers, where = httpx.Timeout(30.0, connect=5.0), {"Accept-Encoding": "identity"}, location.where
-    try:
-        with httpx.stream("GET", location.uri, follow_redirects=True, timeout=timeout, headers=headers) as response:
-            status = response.status_code
-            if status >= 500 or status in {408, 429}:
-                raise SegmindStorageError(f"{where}: its server responded with HTTP {status}. Try again later.")
-            if not response.is_success:
-                raise SegmindInputError(
-                    f"{where}: its server responded with HTTP {status}. Check that the URL is right and has not "
-                    "expired."
-                )
-            yield _before_deadline(response.iter_bytes(), where)
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects, UnicodeError) as error:
-        raise SegmindInputError(f"{where} cannot be fetched ({type(error).__name__}). Check the URL.") from error
-    except (httpx.HTTPError, OSError) as error:
-        raise SegmindStorageError(
-            f"{where}: its server cannot be read ({type(error).__name__}). Try again later."
-        ) from error
-
-
-def _before_deadline(pieces: Iterable[bytes], where: str) -> Iterator[bytes]:
-    """Gather pieces into chunks, checking the clock as each piece arrives: a slow stream may never fill a chunk."""
-    deadline = time.monotonic() + _HTTP_SECONDS
-    pending = bytearray()
-    for piece in pieces:
-        if time.monotonic() > deadline:
-            raise SegmindStorageError(f"{where} takes longer than {_HTTP_SECONDS:g} s. Try again later.")
-        pending += piece
-        if len(pending) >= CHUNK:
-            yield bytes(pending)
-            pending.clear()
-    if pending:
-        yield bytes(pending)
 
 
 def _checked(chunks: Iterable[bytes], location: Location, *, limit: int, remedy: str) -> Iterator[bytes]:
@@ -424,6 +288,12 @@ def _to_base64(chunks: Iterable[bytes]) -> str:
     return text.decode("ascii")
 
 
+def _version_of(info: Mapping[str, Any]) -> str | None:
+    """Return what changes when an object is replaced, ``None`` where its store does not tell."""
+    name = next((name for name in _INFO_VERSIONS if info.get(name)), None)
+    return None if name is None else f"{name}={info[name]} size={info.get('size')}"
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -437,13 +307,13 @@ def _url_address(location: Location) -> str:
 
 
 def _base64_of(parameter: str, uri: str) -> str:
-    header = _DATA_URI.match(uri)
-    media_type = header[1].strip().lower() if header else ""
-    if not header or "base64" not in header[2].lower().split(";"):
+    header, data = split_data_uri(uri) or ("", "")
+    media_type, *options = header.split(";")
+    if "base64" not in options:
         raise SegmindInputError(f"{parameter} is a data URI without Base64. Write data:image/png;base64,...")
-    if not media_type.startswith("image/"):
+    if not media_type.strip().startswith("image/"):
         raise SegmindInputError(f"{parameter} is a data URI of {media_type[:40] or 'no media type'!r}. Give an image.")
-    return uri[header.end() :]
+    return data
 
 
 def _inline(parameter: str, text: str) -> ImageSource:
@@ -453,13 +323,11 @@ def _inline(parameter: str, text: str) -> ImageSource:
             f"{parameter} is Base64 of more than {MAX_INLINE_BYTES >> 20} MiB. Give its URL, put it in S3, or give a "
             'path and image_delivery="upload".'
         )
-    try:
-        data = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError) as error:
+    data = decode_base64(encoded) if encoded else b""
+    if data is None:
         raise SegmindInputError(
-            f"{parameter} is Base64 that does not decode ({error}), {len(encoded)} characters. Check that none are "
-            "missing."
-        ) from error
+            f"{parameter} is Base64 that does not decode, {len(encoded)} characters. Check that none are missing."
+        )
     digest = hashlib.sha256(data).hexdigest()
     label = f"inline image, {len(data)} bytes, sha256 {digest[:16]}"
     location = Location("inline", encoded, label, parameter)
@@ -468,11 +336,8 @@ def _inline(parameter: str, text: str) -> ImageSource:
 
 
 def _is_base64(text: str) -> bool:
-    try:
-        head = base64.b64decode("".join(text[:64].split())[:16], validate=True)
-    except ValueError:
-        head = b""
-    if len(text) >= 32 and sniff(head) in ("image/jpeg", "image/png", "image/webp"):
+    head = decode_base64("".join(text[:64].split())[:16]) or b""
+    if len(text) >= 32 and sniff(head) in _ACCEPTED_TYPES:
         return True
     return not text.startswith(("/", ".", "~")) and _BASE64_TEXT.fullmatch(text) is not None
 

@@ -287,7 +287,7 @@ def load_ca_bundle(path: str) -> ssl.SSLContext:
     """
     if not Path(path).is_dir():
         return ssl.create_default_context(cafile=path)
-    if not any(Path(path).glob("*.[0-9]")):  # OpenSSL would take any directory, and trust nothing
+    if not any(Path(path).glob("[0-9a-f]" * 8 + ".[0-9]")):  # OpenSSL takes any directory, and then trusts nothing
         raise OSError("the directory holds no hashed certificates")
     return ssl.create_default_context(capath=path)
 

@@ -144,9 +144,9 @@ class SegmindHook(BaseHook):
         if self._client is not None:
             self._client.close()
             self._client = None
-        if self._driver is not None and self._driver.usable:
+        if self._driver is not None:
             self._driver.close()
-        self._driver = None
+            self._driver = None
 
     def run_operation(self, operation: Operation[T]) -> T:
         """
@@ -155,7 +155,7 @@ class SegmindHook(BaseHook):
         :param operation: made with :attr:`api`
         :raises SegmindError: what the operation raises
         """
-        if self._driver is None or not self._driver.usable:
+        if self._driver is None:
             self._driver = SyncDriver(self.settings)
         return self._driver.run(operation)
 

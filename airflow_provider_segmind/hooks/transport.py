@@ -331,6 +331,10 @@ class AsyncDriver:
         return said
 
 
+_inherited: list[asyncio.AbstractEventLoop] = []
+"""Loops of a parent process. Closing one here would make the parent's deaf: they share the kernel's epoll object."""
+
+
 class SyncDriver:
     """
     Runs operations in the calling thread, and sends their requests on an event loop in a thread of its own.
@@ -342,11 +346,15 @@ class SyncDriver:
     """
 
     def __init__(self, settings: SegmindSettings, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._settings = settings
         self._sleep = sleep
-        self._driver = driver = AsyncDriver(settings)
+        self._start()
+
+    def _start(self) -> None:
+        driver = AsyncDriver(self._settings)
         started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
-        async def serve() -> None:  # holds the driver, but not this object, which is garbage only then
+        async def serve() -> None:  # does not hold this object, so that it can become garbage and end the thread
             stopped = asyncio.Event()
             started.set_result((asyncio.get_running_loop(), stopped))
             await stopped.wait()
@@ -355,13 +363,9 @@ class SyncDriver:
         self._thread = threading.Thread(target=lambda: asyncio.run(serve()), name="segmind-http", daemon=True)
         self._thread.start()
         self._loop, stopped = started.result()
-        self._stop = weakref.finalize(self, self._loop.call_soon_threadsafe, stopped.set)
+        self._driver = driver
         self._process = os.getpid()
-
-    @property
-    def usable(self) -> bool:
-        """Whether it was made in this process: a fork does not take the thread along."""
-        return self._process == os.getpid()
+        self._stop = weakref.finalize(self, self._loop.call_soon_threadsafe, stopped.set)
 
     def close(self) -> None:
         """Close the connections and end the thread."""
@@ -370,6 +374,10 @@ class SyncDriver:
 
     def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end and return its value."""
+        if self._process != os.getpid():  # a fork does not take the thread along
+            _inherited.append(self._loop)
+            self._stop.detach()
+            self._start()
         outcome: Response | TransportFailure | None = None
         try:
             while not isinstance(step := _advance(operation, outcome), _Returned):

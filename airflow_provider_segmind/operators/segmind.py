@@ -27,8 +27,9 @@ from airflow_provider_segmind.exceptions import (
     SegmindSubmitUnknownError,
     TaskFate,
 )
-from airflow_provider_segmind.files.destination import check_s3_extra_args, parse_destination
-from airflow_provider_segmind.files.source import ImageFacts, inspect_objects, parse_image, presign
+from airflow_provider_segmind.files.destination import parse_destination
+from airflow_provider_segmind.files.s3 import check_s3_extra_args, presign
+from airflow_provider_segmind.files.source import ImageFacts, inspect_objects, parse_image
 from airflow_provider_segmind.jobs.checkpoint import SUBMIT_AGAIN, ResumeEvent, TaskCheckpoints
 from airflow_provider_segmind.jobs.delivery import Facts, IfExists, JobDescription, Upload
 from airflow_provider_segmind.jobs.run import JobRun, Wait, WaitForJob, WaitUntil
@@ -237,8 +238,8 @@ class SegmindJobOperator(BaseOperator):
             if checkpoint is not None:
                 what = f"request {checkpoint.request_id}" if checkpoint.request_id else "the submit"
                 raise AirflowFailException(
-                    f"{error} The task is not retried: Airflow before 3.3 has no task state store, so a retry would not "
-                    f"know of {what} and pay again. Segmind keeps a result's file for 7 days."
+                    f"{error} The task is not retried: before Airflow 3.3 there is no task state store, so a retry would "
+                    f"not know of {what} and pay again. Segmind keeps a result's file for 7 days."
                 ) from error
             left_to_user = isinstance(error, SegmindSubmitUnknownError) and self.on_unknown_submit == "fail"
             if left_to_user or (isinstance(error, SegmindError) and error.policy.task is TaskFate.FAIL):

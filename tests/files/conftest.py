@@ -39,10 +39,10 @@ class Server(NamedTuple):
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Callable[[Request], Response]], Server]]:
-    """Start HTTP servers on ports of their own, each answering as a function says."""
+    """Start HTTP servers, each on its own port, that respond as a function says."""
     running = []
 
-    def start(answer: Callable[[Request], Response]) -> Server:
+    def start(answer: Callable[[Request], Response], *, keep_bodies: bool = True) -> Server:
         requests: list[Request] = []
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,7 +50,11 @@ def serve() -> Iterator[Callable[[Callable[[Request], Response]], Server]]:
 
             def handle_any(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
-                request = Request(self.command, self.path, dict(self.headers), self.rfile.read(length))
+                body = b""
+                while length and (piece := self.rfile.read(min(length, 1 << 16))):
+                    length -= len(piece)
+                    body += piece if keep_bodies else b""
+                request = Request(self.command, self.path, dict(self.headers), body)
                 requests.append(request)
                 status, headers, body = answer(request)
                 self.send_response(status)
@@ -87,7 +91,7 @@ def serve() -> Iterator[Callable[[Callable[[Request], Response]], Server]]:
 def s3_through(
     s3: S3, serve, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Callable[[Request], Response | None]], Server]:
-    """Put a proxy before S3 that may answer in its place."""
+    """Put a proxy in front of S3 that may respond in its place, or act before S3 sees the request."""
 
     def start(intercept: Callable[[Request], Response | None]) -> Server:
         def answer(request: Request) -> Response:
@@ -98,7 +102,11 @@ def s3_through(
             behind = httpx.request(
                 request.method, s3.url + request.path, headers=headers, content=request.body, timeout=30
             )
-            kept = {name: value for name, value in behind.headers.items() if name in {"etag", "content-type"}}
+            kept = {
+                name: value
+                for name, value in behind.headers.items()
+                if name in {"etag", "content-type", "content-range", "last-modified"} or name.startswith("x-amz-")
+            }
             if request.method == "HEAD":
                 kept["Content-Length"] = behind.headers["content-length"]
             return behind.status_code, kept, behind.content
@@ -119,13 +127,13 @@ def nowhere() -> str:
 
 
 def attached(protocol: str, fs: object) -> Iterator[None]:
-    """Make Airflow's ObjectStoragePath find a file system under a protocol, for the length of a test."""
+    """Let Airflow's ObjectStoragePath find a file system under a protocol during a test."""
     try:
         from airflow.sdk.io import store
     except ImportError:  # Airflow 2
         from airflow.io import store
 
-    store._STORE_CACHE.pop(protocol, None)  # what an earlier test looked for in vain is remembered as well
+    store._STORE_CACHE.pop(protocol, None)  # it also remembers what it could not find for an earlier test
     store.attach(protocol, fs=fs)
     yield
     store._STORE_CACHE.pop(protocol)
@@ -144,13 +152,13 @@ def memory_store() -> Iterator[object]:
 
 @pytest.fixture
 def bucket_store() -> Iterator[dict[str, bytes]]:
-    """Stand a store behind gs:// that shows an object when it is closed, as object stores do."""
+    """Put a store behind gs:// that shows an object only when it is closed, as object stores do."""
     from fsspec import AbstractFileSystem
     from fsspec.spec import AbstractBufferedFile
 
     published: dict[str, bytes] = {}
 
-    class Upload(AbstractBufferedFile):
+    class Object(AbstractBufferedFile):
         def _initiate_upload(self) -> None:
             self.parts = b""
 
@@ -160,15 +168,21 @@ def bucket_store() -> Iterator[dict[str, bytes]]:
                 published[self.path] = self.parts
             return True
 
+        def _fetch_range(self, start: int, end: int) -> bytes:
+            return published[self.path][start:end]
+
     class Store(AbstractFileSystem):
         protocol = "gs"
         cachable = False
 
-        def _open(self, path: str, mode: str = "rb", **kwargs: object) -> Upload:
-            return Upload(self, path, mode=mode, block_size=1 << 20)
+        def _open(self, path: str, mode: str = "rb", **kwargs: object) -> Object:
+            return Object(self, path, mode=mode, block_size=1 << 20)
 
         def exists(self, path: str, **kwargs: object) -> bool:
             return path in published
+
+        def info(self, path: str, **kwargs: object) -> dict[str, object]:
+            return {"name": path, "size": len(published[path]), "type": "file"}
 
     with contextmanager(attached)("gs", Store()):
         yield published

@@ -1,4 +1,4 @@
-"""Files on this machine, as they are sent and as they appear."""
+"""Local files: read to be sent, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.files.pictures import PNG
 
 @pytest.fixture
 def small_disk():
-    """Let no file grow above 64 KiB: the nearest to a full disk that a user may make."""
+    """Let no file grow above 64 KiB, which is as near to a full disk as a test can come."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
     yield
@@ -32,7 +32,7 @@ def write(target, content=PNG):
 
 
 @pytest.mark.parametrize("name", ["out.png", "new/folders/out.png", "n" * 251 + ".png"])
-def test_a_file_appears_with_the_usual_mode_and_nothing_beside_it(tmp_path, name):
+def test_a_new_file_has_the_usual_mode_and_nothing_is_left_beside_it(tmp_path, name):
     target = tmp_path / name
     write(target)
     assert target.read_bytes() == PNG
@@ -41,11 +41,11 @@ def test_a_file_appears_with_the_usual_mode_and_nothing_beside_it(tmp_path, name
     assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
 
 
-def test_a_block_that_fails_leaves_what_was_there(tmp_path):
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     target = tmp_path / "out.png"
     target.write_bytes(b"old")
     with pytest.raises(TypeError):
-        write(target, "no bytes")
+        write(target, "not bytes")
     assert list(tmp_path.iterdir()) == [target]
     assert target.read_bytes() == b"old"
 
@@ -53,15 +53,15 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("", "is a folder: name a file in it"),
-        ("/", "is a folder: name a file in it"),
-        ("/new/", "is a folder: name a file in it"),
-        ("/pipe", "is no regular file: name one"),
-        ("/in_the_way/out.png", "cannot be written: .*: give a path"),
-        ("/circle/out.png", "is no path"),
-        ("/a\0b", "is no path"),
-        ("/\ud800.png", "is no path"),
-        ("/" + "n" * 256, "is no path"),
+        ("", "is a folder. Name a file in it"),
+        ("/", "is a folder. Name a file in it"),
+        ("/new/", "is a folder. Name a file in it"),
+        ("/pipe", "is not a regular file. Name one"),
+        ("/in_the_way/out.png", "cannot be written: .*Give a path"),
+        ("/circle/out.png", "is not a path"),
+        ("/a\0b", "is not a path"),
+        ("/\ud800.png", "is not a path"),
+        ("/" + "n" * 256, "is not a path"),
     ],
 )
 def test_a_target_where_no_file_can_be_is_refused_before_anything_is_fetched(tmp_path, name, words):
@@ -69,7 +69,10 @@ def test_a_target_where_no_file_can_be_is_refused_before_anything_is_fetched(tmp
     (tmp_path / "circle").symlink_to("circle")
     os.mkfifo(tmp_path / "pipe")
     fetched = []
-    with pytest.raises(SegmindInputError, match=f"^target: '{tmp_path}.*' {words}"), write_atomically(f"{tmp_path}{name}"):
+    with (
+        pytest.raises(SegmindInputError, match=f"^target: '{tmp_path}.*' {words}"),
+        write_atomically(f"{tmp_path}{name}"),
+    ):
         fetched.append("it")
     assert fetched == []
 
@@ -79,20 +82,20 @@ def test_an_empty_target_is_refused():
         write("")
 
 
-def test_a_full_disk_is_the_storages_failure_and_leaves_nothing(tmp_path, small_disk):
-    with pytest.raises(SegmindStorageError, match=r"target: '.*out.png' cannot be written: .*mend the disk and retry"):
+def test_a_full_disk_is_a_storage_error_and_leaves_nothing_behind(tmp_path, small_disk):
+    with pytest.raises(SegmindStorageError, match=r"target: '.*out.png' cannot be written: .*Check the disk and retry"):
         write(tmp_path / "out.png", bytes(1 << 17))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_shows_no_signature(tmp_path):
+def test_an_error_about_a_path_does_not_show_a_signature_in_it(tmp_path):
     with pytest.raises(SegmindInputError, match=r"k\.png\?\.\.\.'") as caught:
         write(tmp_path / ("k.png?X-Amz-Signature=" + "n" * 256))
     assert "nnn" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, "path", "text"])
-def test_a_file_and_all_kinds_of_bytes_become_a_data_uri(tmp_path, kind):
+def test_a_file_or_bytes_of_any_type_become_a_data_uri(tmp_path, kind):
     path = tmp_path / "a.png"
     path.write_bytes(PNG)
     given = {"path": path, "text": str(path)}.get(kind) or kind(PNG)
@@ -100,8 +103,8 @@ def test_a_file_and_all_kinds_of_bytes_become_a_data_uri(tmp_path, kind):
 
 
 @pytest.mark.parametrize("given", [None, 7, ["a.png"], object()])
-def test_what_is_neither_a_path_nor_bytes_is_refused_with_its_value(given):
-    with pytest.raises(SegmindInputError, match=r"^path_or_bytes is .*, a \w+: give") as caught:
+def test_a_value_that_is_neither_a_path_nor_bytes_is_refused(given):
+    with pytest.raises(SegmindInputError, match=r"^path_or_bytes is .*, of type \w+. Give") as caught:
         data_uri(given)
     assert repr(given)[:20] in str(caught.value)
 
@@ -111,14 +114,14 @@ def test_what_is_neither_a_path_nor_bytes_is_refused_with_its_value(given):
     [
         ("", "is a folder"),
         ("absent.png", "no such file on this worker"),
-        ("pipe", "is no regular file"),
-        ("a\0b", "is no path"),
-        ("n" * 256, "is no path"),
-        ("text.png", "is no image, PDF or MP4"),
+        ("pipe", "is not a regular file"),
+        ("a\0b", "is not a path"),
+        ("n" * 256, "is not a path"),
+        ("text.png", "is text. Give an image, a PDF or a video"),
         ("large.png", "is larger than 100 MiB"),
     ],
 )
-def test_a_path_that_cannot_be_uploaded_is_refused_with_the_parameter(tmp_path, name, words):
+def test_a_path_that_cannot_be_uploaded_is_refused_with_its_parameter(tmp_path, name, words):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "text.png").write_text("these are words")
     with (tmp_path / "large.png").open("wb") as large:

@@ -105,9 +105,7 @@ def test_a_request_that_the_server_does_not_read_is_a_failure(run):
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         body = {"image": "x" * 30_000_000}
         with pytest.raises(TransportFailure, match="no complete response") as failure:
-            run(
-                settings_for(url, read_timeout=PATIENT), requests_to(url, method="POST", json=body, max_seconds=1.0)
-            )
+            run(settings_for(url, read_timeout=PATIENT), requests_to(url, method="POST", json=body, max_seconds=1.0))
 
     assert failure.value.sent
 

@@ -108,7 +108,10 @@ def test_both_drivers_make_the_pauses_of_an_operation():
         yield Pause(1.5)
         return "done"
 
-    sync_driver, async_driver = SyncDriver(settings_for("http://h"), made.append), AsyncDriver(settings_for("http://h"), pause)
+    sync_driver, async_driver = (
+        SyncDriver(settings_for("http://h"), made.append),
+        AsyncDriver(settings_for("http://h"), pause),
+    )
 
     assert sync_driver.run(operation()) == asyncio.run(async_driver.run(operation())) == "done"
     assert made == [1.5, 1.5]

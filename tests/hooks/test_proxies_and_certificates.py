@@ -146,7 +146,9 @@ def test_a_proxy_that_refuses_is_named_without_its_password(run, serve, environm
     proxy.server_close()
     environment(HTTPS_PROXY=proxy.url.replace("http://", "http://bob:secret@"))
     url = "https://api.example.com"
-    with pytest.raises(TransportFailure, match=f"api.example.com through the proxy {proxy.url} of HTTPS_PROXY") as error:
+    with pytest.raises(
+        TransportFailure, match=f"api.example.com through the proxy {proxy.url} of HTTPS_PROXY"
+    ) as error:
         run(settings_for(url), requests_to(url))
 
     assert not error.value.sent
@@ -197,7 +199,9 @@ def test_verify_of_the_connection_comes_before_the_environment(run, serve, priva
 
 
 @pytest.mark.parametrize("with_key", [True, False])
-def test_a_certificate_that_is_not_trusted_is_an_error_that_says_where_to_name_its_ca(run, serve, private_tls, with_key):
+def test_a_certificate_that_is_not_trusted_is_an_error_that_says_where_to_name_its_ca(
+    run, serve, private_tls, with_key
+):
     server = serve(lambda _: [OK], tls=private_tls)
     with pytest.raises(TransportFailure, match="CERTIFICATE_VERIFY_FAILED") as failure:
         run(settings_for(server.url), requests_to(server.url, with_key=with_key))
@@ -207,7 +211,7 @@ def test_a_certificate_that_is_not_trusted_is_an_error_that_says_where_to_name_i
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-@pytest.mark.parametrize("path", ["/no/such/bundle.pem", __file__, "/proc/self/fd"])
+@pytest.mark.parametrize("path", ["/no/such/bundle.pem", __file__, "/"], ids=["missing", "no certificates", "a folder"])
 def test_a_ca_bundle_that_cannot_be_read_is_an_error_that_names_the_variable(run, environment, variable, path):
     environment(**{variable: path})
     with pytest.raises(SegmindInputError, match=variable):

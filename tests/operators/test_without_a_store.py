@@ -54,7 +54,7 @@ def test_a_full_disk_is_waited_for(erase, segmind, destination, monkeypatch, def
 )
 def test_an_error_that_does_not_go_away_fails_without_retries_and_names_the_request(erase, segmind, fault, deferrable):
     segmind.faults.add(times=None, **fault)
-    with pytest.raises(AirflowFailException, match=r"is not retried.*know of request \S+ and pay again") as failed:
+    with pytest.raises(AirflowFailException, match=r"is not retried.*not know of request \S+ and pay again") as failed:
         erase(durable=False, deferrable=deferrable, timeout=2).run()
 
     assert len(segmind.jobs) == 1
