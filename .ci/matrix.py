@@ -41,7 +41,7 @@ def make_venv(name: str) -> Path:
     install = [uv, "pip", "install", "--quiet", f"--python={python}", f"--constraint={pins}"]
     for command in (
         [uv, "venv", "--quiet", "--clear", f"--python={sys.executable}", str(venv)],
-        [*install, "hatchling", "hatch-fancy-pypi-readme", "editables"],
+        [*install, "hatchling", "editables"],
         # The bytecode is compiled as it is imported, by the first of the workers: most of it never is.
         [*install, "--no-build-isolation-package=airflow-provider-segmind", "--editable", ".[demo]", *TOOLS],
     ):

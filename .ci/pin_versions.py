@@ -27,7 +27,7 @@ RELEASES = {
     "lowest": ("2026-03-14", ["universal-pathlib>=0.2.2,<0.3"]),
 }
 
-TOOLS = ["hatchling", "hatch-fancy-pypi-readme", "editables", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist"]
+TOOLS = ["hatchling", "editables", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist"]
 """What the tests need besides the package; of the same day, as pytest's plugins come with Airflow's packages too."""
 
 NEWEST = ["moto"]
