@@ -132,9 +132,8 @@ class Guardian:
         """Stop all descendants, first with SIGTERM, then with SIGKILL."""
         sigkill_at = time.monotonic() + self.grace
         signalled: set[int] = set()
-        family: dict[
-            int, psutil.Process
-        ] = {}  # without adoption of orphans, a process is found only while its parent lives
+        # Without adoption of orphans, a process is found only while its parent lives, so it is remembered.
+        family: dict[int, psutil.Process] = {}
         while True:
             self._all_gone()
             family |= {process.pid: process for process in psutil.Process().children(recursive=True)}
