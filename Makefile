@@ -18,7 +18,7 @@ demo: .venv/ready ## process one photo with real Airflow. KEEP=1: leave Airflow 
 	@$(BIN)/python -m demo
 
 demo-stop: .venv/ready ## stop what `make demo KEEP=1` left running
-	@$(BIN)/python -m demo.kept
+	@$(BIN)/python -m demo.stop
 
 test: .venv/ready ## run all tests. ARGS="...": arguments for pytest. WORKERS=n: number of processes
 	@$(PYTEST) $(ARGS)

@@ -47,7 +47,7 @@ def make() -> None:
     READY.unlink(missing_ok=True)
     pip = (str(VENV / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "install")
     # The build backend is installed first and used without isolation, so that its version is pinned as well.
-    run(*pip, "--constraint", "constraints.txt", "hatchling", "hatch-fancy-pypi-readme", "editables")
+    run(*pip, "--constraint", "constraints.txt", "hatchling", "editables")
     run(*pip, "--constraint", "constraints.txt", "--no-build-isolation", "--editable", f".[{EXTRA}]")
     READY.touch()
 

@@ -27,16 +27,16 @@ RELEASES = {
     "lowest": ("2026-03-14", ["universal-pathlib>=0.2.2,<0.3"]),
 }
 
-TOOLS = ["hatchling", "hatch-fancy-pypi-readme", "editables", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist"]
-"""What the tests need besides the package. Airflow pins none of it, so these are the versions of constraints.txt."""
+TOOLS = ["hatchling", "editables", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist"]
+"""What the tests need besides the package; of the same day, as pytest's plugins come with Airflow's packages too."""
 
-BUGGY_THEN = ["moto"]
-"""Likewise, as its older releases compute wrong checksums of multipart uploads; the lower bound stays tested."""
+NEWEST = ["moto"]
+"""Taken from constraints.txt, as the releases of those days compute wrong checksums of multipart uploads."""
 
 
-def newest(packages: list[str]) -> list[str]:
-    """Return the pins of some packages in constraints.txt."""
-    pins = Path("constraints.txt").read_text("utf-8")
+def pinned(packages: list[str], path: Path) -> list[str]:
+    """Return the pins of some packages in a file."""
+    pins = path.read_text("utf-8")
     return [re.search(rf"^{package}==\S+", pins, re.MULTILINE)[0] for package in packages]  # type: ignore[index]
 
 
@@ -44,13 +44,18 @@ def pin(name: str) -> None:
     """Resolve one set of versions and write it."""
     day, requirements = RELEASES[name]
     lowest = name == "lowest"
-    tools = TOOLS if lowest else TOOLS + BUGGY_THEN
+    # The lower bound of moto is tested as well; of the tools, only that they work matters.
+    more = (
+        pinned(TOOLS, Path("constraints/airflow-2.11.2.txt"))
+        if lowest
+        else TOOLS + pinned(NEWEST, Path("constraints.txt"))
+    )
     command = [str(Path(sys.executable).with_name("uv")), "pip", "compile", "--quiet", "pyproject.toml", "-"]
     command += ["--extra=demo", "--extra=emulator", "--no-annotate", "--no-header", f"--python-version={PYTHON}"]
-    command += [f"--exclude-newer={day}", *(f"--exclude-newer-package={tool}=2100-01-01" for tool in tools)]
+    command += [f"--exclude-newer={day}", *(f"--exclude-newer-package={tool}=2100-01-01" for tool in NEWEST)]
     command += ["--resolution=lowest-direct"] if lowest else []
     resolved = subprocess.run(  # noqa: S603 - our own arguments
-        command, input="\n".join([*requirements, *newest(tools)]), text=True, stdout=subprocess.PIPE, check=True
+        command, input="\n".join([*requirements, *more]), text=True, stdout=subprocess.PIPE, check=True
     ).stdout
     what = "The lower bounds of our own dependencies" if lowest else f"The packages as of the release of {name}"
     header = f"# {what}. Written by .ci/pin_versions.py, do not edit.\n"

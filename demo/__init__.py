@@ -1,1 +1,1 @@
-"""One photo through real Airflow, on one machine: ``make demo``."""
+"""``make demo``: process one photo with real Airflow on this machine."""

@@ -1,4 +1,4 @@
-"""Real Airflow in a home of its own: as ``airflow standalone``, or each component by itself."""
+"""Real Airflow with a home of its own, as ``airflow standalone`` or component by component."""
 
 from __future__ import annotations
 
@@ -23,27 +23,29 @@ from demo.stack import Stack
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 DONE = {"success", "failed"}
 
-PATIENCE = """\
+SQLITE_TIMEOUT = """\
 import sys
 
 CONNECT_ARGS = {"timeout": 1.0 if "api-server" in sys.argv else 60.0}
 """
 """
-The seconds that a component waits while another writes into SQLite, 5 by default. The API server can hold the database
-against itself for as long as its own patience (see LOCKED_PAUSES); a scheduler that gives up meanwhile is dead.
+How many seconds a component waits for SQLite's lock; the default is 5.
+
+The API server can block itself until its own timeout (see ``LOCKED_PAUSES``), so that has to be short. A scheduler
+whose timeout ends in the meantime would exit.
 """
 
 
 class Airflow:
     """
-    One Airflow.
+    An Airflow installation and its processes.
 
-    :param stack: where it runs
-    :param dag_folders: the folders of its DAGs, by the bundle names that they get
-    :param connections: connections by id, each as a URI or JSON, given to Airflow as environment variables
-    :param settings: further environment variables, such as ``AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`` for another
-        database than SQLite
-    :param name: the name of its home in the stack's folder
+    :param stack: the stack in which it runs
+    :param dag_folders: the folders with its DAGs, by bundle name
+    :param connections: connections by id, each as a URI or JSON, passed as environment variables
+    :param settings: more environment variables, such as ``AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`` for a database other
+        than SQLite
+    :param name: the name of its home in the folder of the stack
     """
 
     def __init__(
@@ -78,37 +80,37 @@ class Airflow:
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_log_port),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_log_port),
-            # One set of secrets for all components, however they are started.
+            # All components need the same secrets, even if they are started one by one.
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
             "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(os.urandom(32)).decode(),
-            # This machine is its only client: it may say which database error it was, see LOCKED_PAUSES.
+            # Responses then name database errors, which LOCKED_PAUSES needs. Only this machine can read them.
             "AIRFLOW__API__EXPOSE_STACKTRACE": "True",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            # It listens on this machine only: whoever can open the page may use it, and nobody needs a password.
+            # It listens on this machine only, so no password is needed.
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
-            # For somebody who looks on: no second is lost to an idle loop.
+            # Somebody is watching or a test is waiting, so the scheduler should not sleep for a second.
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
             **{f"AIRFLOW_CONN_{name.upper()}": value for name, value in (connections or {}).items()},
             **(settings or {}),
         }
 
     def start_standalone(self) -> Process:
-        """Start everything at once, with a fresh SQLite database."""
-        # In WAL mode, which the file remembers, the many who read do not stop the one who writes.
+        """Start all components with a new SQLite database."""
+        # In WAL mode, which is stored in the file, readers do not block the writer.
         with closing(sqlite3.connect(self.home / "airflow.db")) as database:
             database.execute("PRAGMA journal_mode=WAL")
         (self.home / "config").mkdir()  # Airflow imports from there
-        (self.home / "config" / "sqlite_patience.py").write_text(PATIENCE, "utf-8")
-        self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS"] = "sqlite_patience.CONNECT_ARGS"
+        (self.home / "config" / "sqlite_timeout.py").write_text(SQLITE_TIMEOUT, "utf-8")
+        self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS"] = "sqlite_timeout.CONNECT_ARGS"
         return self._start("airflow", "standalone")
 
     def migrate_database(self, timeout: float = 120) -> None:
-        """Make the database's tables; to be called before the first component is started by itself."""
+        """Create the tables of the database. Required before :meth:`start`."""
         self.run("db", "migrate", timeout=timeout)
 
     def start(self, component: str) -> Process:
@@ -121,7 +123,7 @@ class Airflow:
 
     def run(self, *arguments: str, timeout: float = 120) -> str:
         """
-        Run an Airflow command to its end and return what it printed.
+        Run an Airflow command and return its output.
 
         :param arguments: the command, such as ``"providers", "list"``
         :param timeout: seconds
@@ -135,19 +137,19 @@ class Airflow:
         return process.log.read_text("utf-8", "replace")
 
     def wait_until_up(self, timeout: float = 180) -> None:
-        """Wait until the API answers and scheduler, triggerer and DAG processor have said that they live."""
+        """Wait until the API responds and scheduler, triggerer and DAG processor have sent a heartbeat."""
         deadline = time.monotonic() + timeout
         warm = False
         while not (warm and self.api.healthy()):
             self.ensure_running()
-            # The part that tasks talk to is built on its first request, for seconds: now, while others still start.
+            # The API for tasks is built on its first request, which takes seconds. Do it while others still start.
             warm = warm or self.api.warm_up()
             if time.monotonic() > deadline:
-                raise ProcessFailedError(f"Airflow was not up within {timeout:g} s.", self._log_to_read())
+                raise ProcessFailedError(f"Airflow did not start within {timeout:g} s.", self._log_to_read())
             time.sleep(0.2)
 
     def wait_for_dag(self, dag_id: str, timeout: float = 60) -> None:
-        """Wait until a DAG is parsed."""
+        """Wait until a DAG has been parsed."""
         deadline = time.monotonic() + timeout
         while not self.api.has_dag(dag_id):
             self.ensure_running()
@@ -158,7 +160,7 @@ class Airflow:
             time.sleep(0.2)
 
     def wait_for_run(self, dag_id: str, run_id: str, timeout: float = 120) -> str:
-        """Wait until a run has ended; return its state."""
+        """Wait until a DAG run has ended and return its state."""
         deadline = time.monotonic() + timeout
         while (state := self.api.run_state(dag_id, run_id)) not in DONE:
             self.ensure_running()
@@ -169,20 +171,22 @@ class Airflow:
 
     def ensure_running(self) -> None:
         """
-        Look whether all its parts are alive.
+        Check that all components are running.
 
-        :raises ProcessFailedError: one has ended, with the log that may say why
+        :raises ProcessFailedError: one has ended; the error has the log that may tell why
         """
         for process in self.stack.processes.values():
             if process.name in {"airflow", *COMPONENTS}:
                 process.ensure_running()
                 if any_child_ended(process):
-                    raise ProcessFailedError("A part of Airflow has ended unexpectedly.", process.log)
+                    raise ProcessFailedError("A component of Airflow has ended unexpectedly.", process.log)
                 if "address already in use" in process.tail(200).lower():
-                    raise ProcessFailedError("Another program has just taken a port of ours: try again.", process.log)
+                    raise ProcessFailedError(
+                        "Another program has taken a port that was chosen for Airflow. Try again.", process.log
+                    )
 
     def _start(self, name: str, *arguments: str) -> Process:
-        # A scheduler that is asked politely waits for its workers, far longer than anybody would: no long grace.
+        # After a SIGTERM the scheduler waits for its workers for a long time, so the grace period is short.
         return self.stack.start(name, [sys.executable, "-m", "airflow", *arguments], env=self.env, grace=1.0)
 
     def _log_to_read(self) -> Path | None:
@@ -193,7 +197,7 @@ class Airflow:
 
 
 def any_child_ended(process: Process) -> bool:
-    """Whether a child has ended without anybody taking note: ``airflow standalone`` does not look after its own."""
+    """Return whether a child is a zombie. ``airflow standalone`` does not notice that a component has ended."""
     try:
         children = psutil.Process(process.pid).children()
         return process.name == "airflow" and any(child.status() == psutil.STATUS_ZOMBIE for child in children)

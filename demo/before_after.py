@@ -1,4 +1,4 @@
-"""The photo and what became of it, side by side."""
+"""A picture of the photo before and after."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ LIGHT, DARK, SQUARE = (255, 255, 255), (222, 222, 222), 12
 
 def draw(before: bytes, after: bytes, target: Path) -> Path:
     """
-    Write a PNG with both pictures side by side.
+    Write a PNG that shows both images side by side.
 
     :param before: the photo
-    :param after: the result; what is transparent in it is shown as a chessboard
-    :param target: where to write
+    :param after: the result. Transparent areas are shown as a chessboard
+    :param target: the file to write
     """
     pictures = [_scaled(before), _scaled(after)]
     width = sum(picture.width for picture in pictures) + 3 * GAP

@@ -1,4 +1,4 @@
-"""The emulated Segmind as a process."""
+"""The emulator of Segmind as a process."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import httpx
 from demo.process import Process
 from demo.stack import Stack
 
-KEY = "SG_5d41402abc4b2a76"  # not a key of any account
+KEY = "SG_5d41402abc4b2a76"  # an invented key
 
 
 class Emulator:
     """
-    ``python -m airflow_provider_segmind.emulator`` on a free port, with its jobs in the stack's folder.
+    ``python -m airflow_provider_segmind.emulator`` on a free port, with its data in the folder of the stack.
 
-    :param stack: where it runs
-    :param name: the name of its process and its folder
-    :param options: its options, with underscores
+    :param stack: the stack in which it runs
+    :param name: the name of its process and of its folder
+    :param options: command-line options, with underscores
     """
 
     def __init__(self, stack: Stack, name: str = "emulator", **options: Any) -> None:
@@ -33,26 +33,26 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """Its address; waits until it is there."""
+        """The base URL. Waits until the emulator has started."""
         if self._url is None:
             self._url = self.process.wait_for_line(r"Segmind emulator at (\S+)", timeout=60)[1]
         return self._url
 
     @property
     def connection(self) -> str:
-        """The Airflow connection, as JSON."""
+        """An Airflow connection to it, as JSON."""
         return json.dumps({"conn_type": "segmind", "host": self.url, "password": self.key})
 
     def requests(self) -> dict[str, Any]:
-        """Return what was asked of it: ``counts`` by kind, and a ``log``."""
+        """Return the requests it received: ``counts`` by kind, and a ``log``."""
         return self._get("requests")
 
     def jobs(self) -> dict[str, Any]:
-        """Return the accepted jobs, what they cost, and how often each image was submitted."""
+        """Return the accepted jobs, their cost, and how often each image was submitted."""
         return self._get("jobs")
 
     def _get(self, what: str) -> dict[str, Any]:
-        answer = httpx.get(f"{self.url}/emulator/{what}", timeout=10, trust_env=False)
-        answer.raise_for_status()
-        value: dict[str, Any] = answer.json()
+        response = httpx.get(f"{self.url}/emulator/{what}", timeout=10, trust_env=False)
+        response.raise_for_status()
+        value: dict[str, Any] = response.json()
         return value

@@ -1,13 +1,13 @@
 """
-Runs one command, and sees to it that nothing of it outlives who asked for it.
+Supervise one command, so that none of its processes outlives the process that started it.
 
-Airflow's processes start processes of their own in groups of their own, and a ``SIGKILL`` of the parent gives nobody
-the time to clean up. So each command has this small process above it. It adopts what the command leaves behind (Linux),
-and holds one end of a socket, the lifeline: when the other end closes, because its owner closed it or died in any way,
-the guardian ends the whole tree and removes the scratch folder.
+Airflow's processes start others in process groups of their own, and a parent that is killed with ``SIGKILL`` cannot
+clean up. Therefore each command is started by this small process. On Linux it adopts the orphans of the command. It
+holds one end of a socket. When the other end is closed, because its owner closed it or died, the guardian stops the
+whole process tree and removes the scratch folder.
 
-Over the lifeline it reports ``started <pid>`` and ``exited <code>``, and is told ``stop`` (end the tree, leave the
-folder) or ``keep`` (stay when the owner goes; a ``SIGTERM`` ends it then).
+It sends ``started <pid>`` and ``exited <code>`` over the socket, and receives ``stop`` (stop the tree, leave the
+folder) or ``keep`` (continue without the owner until a ``SIGTERM``).
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def prctl(option: int, value: int) -> None:
-    """Set an attribute of this process, where the system is Linux."""
+    """Set an attribute of this process, on Linux."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 class Guardian:
     """
-    The process above one command.
+    The supervisor of one command.
 
     :param lifeline: our end of the socket
-    :param grace: seconds between SIGTERM and SIGKILL at the end
-    :param scratch: a folder to remove when the owner is gone
+    :param grace: seconds between SIGTERM and SIGKILL when the tree is stopped
+    :param scratch: a folder to remove if the owner dies
     """
 
     def __init__(self, lifeline: socket.socket, grace: float, scratch: str | None) -> None:
@@ -55,7 +55,7 @@ class Guardian:
         self.abandoned = False
 
     def run(self, command: list[str]) -> int:
-        """Run the command to its end, or ours."""
+        """Run the command until it ends or has to be stopped, and return its exit code."""
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         woken = self._listen_to_signals()
         try:
@@ -63,7 +63,7 @@ class Guardian:
                 command,
                 stdin=subprocess.DEVNULL,
                 restore_signals=True,
-                preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # even a killed guardian takes it along
+                preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # also if the guardian is killed
             ).pid
         except OSError as error:
             print(f"cannot start {command[0]}: {error}", file=sys.stderr)
@@ -88,10 +88,10 @@ class Guardian:
         woken, waker = socket.socketpair()
         for end in (woken, waker):
             end.setblocking(False)
-        self._waker = waker  # else it is closed with the last reference
+        self._waker = waker  # keeps the socket open
         signal.set_wakeup_fd(waker.fileno())
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the owner's business
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner decides what Ctrl-C means
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._abandon)
         return woken
@@ -101,22 +101,22 @@ class Guardian:
 
     def _hear(self, events: selectors.BaseSelector) -> None:
         try:
-            words = self.lifeline.recv(64)
+            message = self.lifeline.recv(64)
         except OSError:
-            words = b""
-        if b"keep" in words or not words:
+            message = b""
+        if b"keep" in message or not message:
             events.unregister(self.lifeline)
-        if not words:
+        if not message:
             self._abandon()
-        elif b"stop" in words:
+        elif b"stop" in message:
             self.ending = True
 
-    def _report(self, words: str) -> None:
+    def _report(self, message: str) -> None:
         with contextlib.suppress(OSError):
-            self.lifeline.sendall(words.encode() + b"\n")
+            self.lifeline.sendall(message.encode() + b"\n")
 
     def _all_gone(self) -> bool:
-        """Reap what has ended; whether nothing is left. What the command leaves behind may live on until we end."""
+        """Reap ended children and return whether none is left. Orphans of the command may run until we stop them."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -129,26 +129,27 @@ class Guardian:
                 self._report(f"exited {self.code}")
 
     def _end_tree(self) -> None:
-        """End all descendants: politely, then not."""
-        polite_until = time.monotonic() + self.grace
+        """Stop all descendants, first with SIGTERM, then with SIGKILL."""
+        sigkill_at = time.monotonic() + self.grace
         signalled: set[int] = set()
-        family: dict[int, psutil.Process] = {}  # on systems without adoption, an orphan is only found while it is none
+        # Without adoption of orphans, a process is found only while its parent lives, so it is remembered.
+        family: dict[int, psutil.Process] = {}
         while True:
             self._all_gone()
             family |= {process.pid: process for process in psutil.Process().children(recursive=True)}
             family = {pid: process for pid, process in family.items() if process.is_running()}
             if not family:
                 return
-            impatient = time.monotonic() >= polite_until
+            kill = time.monotonic() >= sigkill_at
             for pid, process in family.items():
-                if impatient or pid not in signalled:
+                if kill or pid not in signalled:
                     signalled.add(pid)
                     with contextlib.suppress(psutil.Error):
-                        process.send_signal(signal.SIGKILL if impatient else signal.SIGTERM)
+                        process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
             time.sleep(0.03)
 
     def _remove(self, scratch: Path) -> None:
-        """Remove the folder; the other guardians' processes may still be writing into it for a moment."""
+        """Remove the folder. Processes of other guardians may still write into it for a moment."""
         for _ in range(100):
             shutil.rmtree(scratch, ignore_errors=True)
             if not scratch.exists():
@@ -157,7 +158,7 @@ class Guardian:
 
 
 def main() -> int:
-    """Read the command line and stand guard."""
+    """Read the command line and supervise the command."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--lifeline", type=int, required=True)
     parser.add_argument("--grace", type=float, default=3.0)

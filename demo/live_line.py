@@ -1,4 +1,4 @@
-"""One line that says what is going on; plain lines where nobody watches."""
+"""A progress line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ERASE = "\r\x1b[2K"
 
 class LiveLine:
     """
-    A line with the seconds since the start, redrawn in place on a terminal.
+    A line with the elapsed seconds and a text.
 
-    Elsewhere each new text is printed once, on a line of its own.
+    On a terminal it is redrawn in place. Elsewhere each new text is printed on a line of its own.
 
-    :param stream: where to write
+    :param stream: where to write, standard output by default
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -49,9 +49,9 @@ class LiveLine:
 
     def show(self, text: str) -> None:
         """
-        Say what is going on.
+        Show a text.
 
-        :param text: a few words
+        :param text: what is happening, in a few words
         """
         with self._lock:
             if text != self._text:
@@ -61,7 +61,7 @@ class LiveLine:
 
     def print(self, text: str) -> None:
         """
-        Print lines that stay, above the live one.
+        Print lines above the progress line.
 
         :param text: the lines
         """

@@ -9,8 +9,6 @@ import sys
 # Systems take the ports of outgoing connections from a higher range, so none of those can take ours meanwhile.
 RANGE = range(20_000, 32_000)
 
-_reservations: list[socket.socket] = []
-
 
 def free_ports(count: int) -> list[int]:
     """
@@ -40,7 +38,7 @@ def _reserve(port: int) -> bool:
     except OSError:
         reservation.close()
         return False
-    _reservations.append(reservation)
+    reservation.detach()  # the descriptor stays open until this process ends
     return True
 
 

@@ -1,4 +1,4 @@
-"""A process with a guardian above it: its log, its end, its sudden death."""
+"""A process that is supervised by a guardian, see :mod:`demo.guardian`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ TAIL_BYTES = 64 * 1024
 
 class ProcessFailedError(Exception):
     """
-    A process ended, or did not come up, when it was needed.
+    A process ended or did not start although it was needed.
 
     :param message: what happened
-    :param log: where it says why
+    :param log: the file that may tell why
     """
 
     def __init__(self, message: str, log: Path | None = None) -> None:
@@ -32,13 +32,13 @@ class ProcessFailedError(Exception):
 
 class Process:
     """
-    One command under its guardian; whatever becomes of us, it does not outlive us.
+    A command that does not outlive this process, however this process ends.
 
-    :param name: what people call it; the log has this name too
+    :param name: a name for error messages and for the log file
     :param command: the program and its arguments
-    :param env: its whole environment
-    :param log_folder: where ``<name>.log`` goes; a restart appends
-    :param scratch: a folder that is removed when we die without cleaning up
+    :param env: its complete environment
+    :param log_folder: the folder for ``<name>.log``, to which a restart appends
+    :param scratch: a folder that is removed if this process dies without cleaning up
     :param grace: seconds between SIGTERM and SIGKILL when it is stopped
     """
 
@@ -62,14 +62,14 @@ class Process:
         self._guardian: subprocess.Popen[bytes] | None = None
         self._lifeline: socket.socket | None = None
         self._former: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
-        self._heard = b""
+        self._received = b""
         self._code: int | None = None
 
     def start(self, *, leave_orphans: bool = False) -> None:
         """
-        Start it, also again after its end; returns when it has a process id.
+        Start the command, or restart it, and return when it has a process id.
 
-        :param leave_orphans: let the children of a killed predecessor live on, as on a host without containers
+        :param leave_orphans: do not stop the children of a killed predecessor, as on a host without containers
         """
         if self._guardian is not None and self._lifeline is not None:
             if leave_orphans:
@@ -77,7 +77,7 @@ class Process:
             else:
                 self.stop()
         self.pid = self._code = None
-        self._heard = b""
+        self._received = b""
         ours, theirs = socket.socketpair()
         self._lifeline = ours
         guardian = [sys.executable, str(GUARDIAN), f"--lifeline={theirs.fileno()}", f"--grace={self.grace}"]
@@ -91,7 +91,7 @@ class Process:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,  # a Ctrl-C in the terminal reaches us alone
+                start_new_session=True,  # a Ctrl-C in the terminal reaches only us
             )
         deadline = time.monotonic() + 30
         while self.pid is None and self._code is None and time.monotonic() < deadline:
@@ -102,22 +102,22 @@ class Process:
 
     @property
     def guardian_pid(self) -> int | None:
-        """The process to send a SIGTERM to once it is on its own."""
+        """The process to send a SIGTERM to after :meth:`let_go`."""
         return self._guardian.pid if self._guardian else None
 
     @property
     def returncode(self) -> int | None:
-        """The exit code, negative for a signal; ``None`` while it runs."""
+        """The exit code, negative for a signal, or ``None`` while it runs."""
         self._listen()
         return self._code
 
     @property
     def running(self) -> bool:
-        """Whether it runs."""
+        """Whether the process is running."""
         return self.pid is not None and self.returncode is None
 
     def ensure_running(self) -> None:
-        """Raise if it has ended."""
+        """Raise :class:`ProcessFailedError` if the process has ended."""
         if not self.running:
             raise ProcessFailedError(f"{self.name} has ended unexpectedly with code {self.returncode}.", self.log)
 
@@ -125,11 +125,11 @@ class Process:
         self, pattern: str, *, timeout: float, on_wait: Callable[[], object] | None = None
     ) -> re.Match[str]:
         """
-        Wait for a line of its log.
+        Wait for a line in the log.
 
         :param pattern: a regular expression
         :param timeout: seconds
-        :param on_wait: called between two looks
+        :param on_wait: called before each pause
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -139,34 +139,34 @@ class Process:
             if not alive:
                 self.ensure_running()
             if time.monotonic() > deadline:
-                raise ProcessFailedError(f"{self.name} did not come up within {timeout:g} s.", self.log)
+                raise ProcessFailedError(f"{self.name} did not start within {timeout:g} s.", self.log)
             if on_wait:
                 on_wait()
             time.sleep(0.05)
 
     def wait(self, timeout: float) -> int:
-        """Wait for its end and return its exit code."""
+        """Wait until the process has ended and return its exit code."""
         deadline = time.monotonic() + timeout
         while self._code is None and time.monotonic() < deadline:
             self._listen(timeout=0.2)
         if self._code is None:
-            raise ProcessFailedError(f"{self.name} still runs after {timeout:g} s.", self.log)
+            raise ProcessFailedError(f"{self.name} is still running after {timeout:g} s.", self.log)
         return self._code
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send a signal to this process alone, as a crash would; its children may live on until :meth:`stop`."""
+        """Send a signal to this process only, like a crash. Its children may run until :meth:`stop`."""
         if self.running and self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     def ask_to_stop(self) -> None:
-        """Begin its end, with all that it started; :meth:`stop` waits for it."""
+        """Begin to stop the process and its descendants. :meth:`stop` waits for them."""
         for lifeline in [lifeline for _, lifeline in self._former] + ([self._lifeline] if self._lifeline else []):
             with contextlib.suppress(OSError):
                 lifeline.sendall(b"stop\n")
 
     def stop(self) -> None:
-        """End it with all that it started, and wait for that."""
+        """Stop the process and its descendants and wait until they have ended."""
         self.ask_to_stop()
         for guardian in [guardian for guardian, _ in self._former] + ([self._guardian] if self._guardian else []):
             try:
@@ -181,29 +181,29 @@ class Process:
         self._guardian = self._lifeline = None
 
     def let_go(self) -> None:
-        """Let it live on without us; a SIGTERM to its guardian ends it."""
+        """Let the process run without us. A SIGTERM to its guardian stops it."""
         if self._lifeline is not None:
             self._lifeline.sendall(b"keep\n")
 
     def tail(self, lines: int = 30) -> str:
-        """Return the end of its log."""
+        """Return the last lines of the log."""
         return tail(self.log, lines)
 
     def _listen(self, timeout: float = 0.0) -> None:
-        """Take in what the guardian reports."""
+        """Read the messages of the guardian."""
         if self._lifeline is None:
             return
         self._lifeline.settimeout(timeout)
         try:
-            words = self._lifeline.recv(256)
+            message = self._lifeline.recv(256)
         except (TimeoutError, BlockingIOError):
             return
         except OSError:
-            words = b""
-        if not words and self._code is None:
-            self._code = -signal.SIGKILL  # the guardian went without a word
-        self._heard += words
-        *said, self._heard = self._heard.split(b"\n")
+            message = b""
+        if not message and self._code is None:
+            self._code = -signal.SIGKILL  # the guardian was killed
+        self._received += message
+        *said, self._received = self._received.split(b"\n")
         for line in said:
             word, number = line.decode().split()
             if word == "started":
@@ -213,7 +213,7 @@ class Process:
 
 
 def tail(path: Path, lines: int = 30) -> str:
-    """Return the last lines of a file, as far as it exists."""
+    """Return the last lines of a file, or nothing if it does not exist."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - TAIL_BYTES))

@@ -1,4 +1,4 @@
-"""An S3 of our own: moto's server as a process, and the little that the demo does with it."""
+"""A local S3: moto's server as a process, and a client for it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ACCESS_KEY, SECRET_KEY = "demo", "demo-secret"
 
 class S3Server:
     """
-    An empty S3 on a free port; it forgets everything when it ends.
+    An empty S3 on a free port. Its objects are lost when it ends.
 
-    :param stack: where it runs
+    :param stack: the stack in which it runs
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -29,14 +29,14 @@ class S3Server:
 
     @property
     def url(self) -> str:
-        """Its address; waits until it is there."""
+        """The endpoint URL. Waits until the server has started."""
         if self._url is None:
             self._url = self.process.wait_for_line(r"Running on (http://127\.0\.0\.1:[1-9]\d*)", timeout=60)[1]
         return self._url
 
     @property
     def connection(self) -> str:
-        """The Airflow connection, as JSON."""
+        """An Airflow connection to it, as JSON."""
         return json.dumps(
             {
                 "conn_type": "aws",
@@ -81,15 +81,15 @@ class S3Server:
         return uri
 
     def read(self, uri: str) -> dict[str, Any]:
-        """Return an object: ``Body`` as bytes, ``ContentType``, ``Metadata``."""
+        """Return an object with ``Body`` (bytes), ``ContentType`` and ``Metadata``."""
         bucket, key = split(uri)
         found: dict[str, Any] = self.client.get_object(Bucket=bucket, Key=key)
         return found | {"Body": found["Body"].read()}
 
     def keys(self, bucket: str, prefix: str = "") -> list[str]:
-        """List the keys of a bucket under a prefix."""
-        answer = self.client.list_objects_v2(Bucket=bucket, Prefix=prefix)
-        return [found["Key"] for found in answer.get("Contents", [])]
+        """Return the keys in a bucket that start with a prefix."""
+        response = self.client.list_objects_v2(Bucket=bucket, Prefix=prefix)
+        return [found["Key"] for found in response.get("Contents", [])]
 
 
 def split(uri: str) -> tuple[str, str]:

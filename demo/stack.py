@@ -1,4 +1,4 @@
-"""Processes and the scratch folder that they share: all end together."""
+"""Processes and their scratch folder, which end together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from demo.process import Process
 
 DROPPED_PREFIXES = ("AIRFLOW", "AWS_", "SEGMIND_", "MOTO_", "PYTEST_", "MAKE")
 DROPPED = {
-    "PYTHONDONTWRITEBYTECODE",  # without compiled bytecode each of Airflow's task processes costs seconds
+    "PYTHONDONTWRITEBYTECODE",  # without compiled bytecode each task process of Airflow takes seconds longer to start
     "PYTHONHOME",
     "PYTHONPATH",
     "PYTHONWARNINGS",
@@ -28,20 +28,20 @@ KEPT = {"AWS_CA_BUNDLE"}
 
 class Stack:
     """
-    A scratch folder and the processes that live in it.
+    A scratch folder and the processes that use it.
 
     .. code-block:: python
 
         with Stack() as stack:
             stack.start("sleeper", ["sleep", "1000"])
 
-    However the block, or this whole process, ends: the processes and the folder go too.
+    The processes and the folder do not outlive the block, nor this process, however it ends.
 
     :param name: the beginning of the folder's name
     """
 
     def __init__(self, name: str = "segmind-demo") -> None:
-        # Its name is known before it exists: there is no moment at which an interruption could lose sight of it.
+        # The name is stored before the folder is made, so that an interruption in between leaves nothing behind.
         self.scratch = Path(tempfile.gettempdir()).resolve() / f"{name}-{uuid.uuid4().hex[:10]}"
         self.processes: dict[str, Process] = {}
         self.kept = False
@@ -59,14 +59,14 @@ class Stack:
 
     @property
     def logs(self) -> Path:
-        """The folder of the processes' output."""
+        """The folder with the output of the processes."""
         return self.scratch / "logs"
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """
-        Return an environment without the caller's own settings of the programs that we start.
+        Return our environment without settings of the caller for the programs that we start.
 
-        :param more: further variables
+        :param more: variables to add
         """
         env = {
             name: value
@@ -78,7 +78,7 @@ class Stack:
         env["NO_PROXY"] = env["no_proxy"] = f"{before},{local}" if before else local
         env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
         env["TMPDIR"] = str(self.scratch / "tmp")
-        env["PYTHONUNBUFFERED"] = "1"  # what a process says is in its log when somebody looks
+        env["PYTHONUNBUFFERED"] = "1"  # output is in the log at once
         return env | dict(more or {})
 
     def start(
@@ -87,9 +87,9 @@ class Stack:
         """
         Start a process.
 
-        :param name: its name, and that of its log
+        :param name: a name for error messages and for the log file
         :param command: the program and its arguments
-        :param env: variables besides :meth:`environment`
+        :param env: variables to add to :meth:`environment`
         :param grace: seconds between SIGTERM and SIGKILL when it is stopped
         """
         process = Process(
@@ -100,11 +100,11 @@ class Stack:
         return process
 
     def on_close(self, closer: Callable[[], object]) -> None:
-        """Have something of this process closed when the stack is, such as a client of one of its servers."""
+        """Register a function to call when the stack is closed, such as one that closes a client of its servers."""
         self._closers.append(closer)
 
     def close(self) -> None:
-        """Stop everything and remove the folder."""
+        """Stop all processes and remove the folder."""
         with uninterrupted():
             for closer in self._closers:
                 closer()
@@ -115,7 +115,7 @@ class Stack:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
     def keep(self) -> list[int]:
-        """Leave everything running; return the processes to which a SIGTERM must be sent to end it."""
+        """Leave all processes running and return the ids of those that a SIGTERM stops."""
         self.kept = True
         for process in self.processes.values():
             process.let_go()
@@ -124,7 +124,7 @@ class Stack:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let no impatient second Ctrl-C break off the cleaning up."""
+    """Ignore SIGINT and SIGTERM, so that a second Ctrl-C does not interrupt the cleanup."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""What a task went through, and when."""
+"""The states of a task with their times."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 from demo.airflow_api import AirflowApi
 
 LOGGED = {"running", "deferred", "success", "failed", "up_for_retry", "skipped"}
-"""States of which Airflow's event log keeps the moment."""
+"""States whose time is in Airflow's event log."""
 
 STAMPED = {"scheduled": "scheduled_when", "queued": "queued_when"}
-"""States of which the task instance keeps the last moment. What is neither is as exact as we look often."""
+"""States whose last time is in the task instance. For all other states, the time at which we saw them has to do."""
 
 
 @dataclass
 class TaskHistory:
     """
-    The states of one task instance, as they are seen.
+    The states of one task instance, collected by polling.
 
-    :param api: Airflow
-    :param dag_id: the DAG
-    :param run_id: the run
-    :param task_id: the task
+    :param api: the client of Airflow's API
+    :param dag_id: the id of the DAG
+    :param run_id: the id of the run
+    :param task_id: the id of the task
     """
 
     api: AirflowApi
@@ -35,8 +35,8 @@ class TaskHistory:
     stamps: set[tuple[float, str]] = field(default_factory=set)
     try_number: int = 0
 
-    def look(self) -> str | None:
-        """Take note of the task's state and return it."""
+    def update(self) -> str | None:
+        """Record the current state of the task and return it."""
         now = time.time()
         task = self._task_instance()
         state = task.get("state")
@@ -47,7 +47,7 @@ class TaskHistory:
         return str(state) if state else None
 
     def states(self) -> list[tuple[float, str]]:
-        """Return the states with their moments, as epoch seconds."""
+        """Return the states with their times, as epoch seconds."""
         entries = self.api.get("eventLogs", dag_id=self.dag_id, run_id=self.run_id, task_id=self.task_id, limit=100)
         exact = {(_epoch(entry["when"]), entry["event"]) for entry in entries["event_logs"] if entry["event"] in LOGGED}
         exact |= self.stamps

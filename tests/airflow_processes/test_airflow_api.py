@@ -1,4 +1,4 @@
-"""The client of Airflow's API where the database is SQLite."""
+"""The client of Airflow's API repeats calls that fail because SQLite is locked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STARTED = (200, {"dag_run_id": "manual__1"})
 
 
 class Answers(HTTPServer):
-    """A server that gives the next of its answers to each POST."""
+    """A server that answers each POST with the next of its answers."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -65,12 +65,12 @@ def api(server: Answers) -> Iterator[AirflowApi]:
     api.close()
 
 
-def test_a_call_that_sqlite_refused_is_made_again(server: Answers, api: AirflowApi) -> None:
+def test_a_call_is_repeated_while_the_database_is_locked(server: Answers, api: AirflowApi) -> None:
     server.answers = [LOCKED, STARTED]
     assert api.trigger("erase") == "manual__1"
 
 
-def test_any_other_error_is_raised_at_once(server: Answers, api: AirflowApi) -> None:
+def test_any_other_server_error_is_raised_without_a_second_call(server: Answers, api: AirflowApi) -> None:
     server.answers = [BROKEN, STARTED]
     with pytest.raises(httpx.HTTPStatusError, match="no such table"):
         api.trigger("erase")

@@ -1,4 +1,4 @@
-"""``make demo``, as a user sees it: to its end, to a bad one, broken off, and left running."""
+"""``make demo`` as a user runs it: to its end, with a bad image, interrupted, and left running."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .conftest import REPOSITORY
 
 @contextlib.contextmanager
 def starting(folder: Path):
-    """Lend a function that starts the demo in an empty folder, its temporary files in another."""
+    """Yield a function that starts the demo in an empty folder, with its temporary files in another."""
     temporary = folder / "temporary files"
     temporary.mkdir()
     settings = {"IMAGE", "KEEP", "SEGMIND_API_KEY", "SEGMIND_API_URL"}
@@ -40,7 +40,7 @@ def starting(folder: Path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # Where the tests themselves run in a shell's background, a Ctrl-C would be ignored from birth on.
+            # A shell makes its background jobs ignore SIGINT, and their children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         process.temporary = temporary
@@ -48,10 +48,10 @@ def starting(folder: Path):
         return process
 
     yield start
-    for process in started:  # end what a failed test leaves
+    for process in started:  # a failed test may have left them running
         with process:
             process.kill()
-    for process in processes_about(temporary):
+    for process in processes_using(temporary):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
 
@@ -63,14 +63,14 @@ def start_demo(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def ended_demos(tmp_path_factory):
-    """Two demos at the same time, to their ends: one of the photo that is shipped, one of a photo that is none."""
+def finished_demos(tmp_path_factory):
+    """Run two demos at the same time: one with the photo of this repository, one with a file that is not a photo."""
     good, bad = tmp_path_factory.mktemp("good"), tmp_path_factory.mktemp("bad")
     (bad / "holiday.png").write_text("Dear diary, ...")
     with starting(good) as start_good, starting(bad) as start_bad:
         demos = {"good": start_good(), "bad": start_bad(IMAGE="holiday.png")}
         for demo in demos.values():
-            demo.said, demo.complaints = demo.communicate(timeout=170)
+            demo.output, demo.errors = demo.communicate(timeout=240)
         yield demos
 
 
@@ -79,8 +79,8 @@ def demo(start_demo):
     return start_demo()
 
 
-def processes_about(folder: Path) -> list[psutil.Process]:
-    """Return the processes that work in a folder: they are told of it in their arguments or their environment."""
+def processes_using(folder: Path) -> list[psutil.Process]:
+    """Return the processes whose arguments or environment name a folder."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -91,13 +91,13 @@ def processes_about(folder: Path) -> list[psutil.Process]:
 
 def assert_nothing_is_left(folder: Path) -> None:
     deadline = time.monotonic() + 10
-    while (list(folder.iterdir()) or processes_about(folder)) and time.monotonic() < deadline:
+    while (list(folder.iterdir()) or processes_using(folder)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert (list(folder.iterdir()), processes_about(folder)) == ([], [])
+    assert (list(folder.iterdir()), processes_using(folder)) == ([], [])
 
 
 def wait_for_process(owner: psutil.Process, words: str) -> list[psutil.Process]:
-    """Return all descendants as soon as the command line of one has these words."""
+    """Wait until the command line of a descendant contains these words, and return all descendants."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         family = owner.children(recursive=True)
@@ -108,14 +108,14 @@ def wait_for_process(owner: psutil.Process, words: str) -> list[psutil.Process]:
             except psutil.NoSuchProcess:
                 continue
         time.sleep(0.05)
-    raise AssertionError(f"no process with {words!r}")
+    raise AssertionError(f"No process with {words!r} has started.")
 
 
-def test_the_demo_ends_with_a_picture(ended_demos):
-    demo = ended_demos["good"]
-    said = demo.said
-    assert demo.returncode == 0, said + demo.complaints
-    states = re.findall(r"^ +[\d.]+ s  (\w+)", said, re.MULTILINE)
+def test_the_demo_reports_its_run_and_writes_a_picture(finished_demos):
+    demo = finished_demos["good"]
+    assert demo.returncode == 0, demo.output + demo.errors
+    output = demo.output
+    states = re.findall(r"^ +[\d.]+ s  (\w+)", output, re.MULTILINE)
     assert [state for state in states if state in {"running", "submitted", "deferred", "success"}] == [
         "running",
         "submitted",
@@ -123,36 +123,36 @@ def test_the_demo_ends_with_a_picture(ended_demos):
         "running",
         "success",
     ]
-    assert re.search(r"^Requests +\d+ to the API \(1 submit, ", said, re.MULTILINE)
-    assert re.search(r"^Cost +0\.\d+ USD", said, re.MULTILINE)
-    assert re.search(r"^Result +s3://photos/erased/astronaut\.png ", said, re.MULTILINE)
-    with Image.open(Path(re.search(r"^Picture +(.+)$", said, re.MULTILINE)[1])) as picture:
+    assert re.search(r"^Requests +\d+ to the API \(1 submit, ", output, re.MULTILINE)
+    assert re.search(r"^Cost +0\.\d+ USD", output, re.MULTILINE)
+    assert re.search(r"^Result +s3://photos/erased/astronaut\.png ", output, re.MULTILINE)
+    with Image.open(Path(re.search(r"^Picture +(.+)$", output, re.MULTILINE)[1])) as picture:
         assert picture.width > 2 * 480
     assert_nothing_is_left(demo.temporary)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_broken_off_demo_leaves_nothing_behind(demo, number):
+def test_an_interrupted_demo_leaves_no_process_or_file_behind(demo, number):
     family = wait_for_process(psutil.Process(demo.pid), "airflow standalone")
     demo.send_signal(number)
-    said, complaints = demo.communicate(timeout=30)
-    assert demo.returncode == (-number if number == signal.SIGKILL else 128 + number), said + complaints
+    output, errors = demo.communicate(timeout=30)
+    assert demo.returncode == (-number if number == signal.SIGKILL else 128 + number), output + errors
     _, alive = psutil.wait_procs(family, timeout=20)
     assert alive == []
     assert_nothing_is_left(demo.temporary)
 
 
-def test_a_photo_that_is_none_ends_the_demo_with_advice_and_leaves_nothing_behind(ended_demos):
-    demo = ended_demos["bad"]
-    assert demo.returncode == 1, demo.complaints
-    assert "Invalid image" in demo.complaints
-    assert "An IMAGE of yours must be a JPEG, PNG or WEBP" in demo.complaints
+def test_a_demo_with_a_file_that_is_not_a_photo_ends_with_advice_and_leaves_nothing_behind(finished_demos):
+    demo = finished_demos["bad"]
+    assert demo.returncode == 1, demo.errors
+    assert "s3://photos/holiday.png" in demo.errors
+    assert "IMAGE must be a JPEG, PNG or WEBP" in demo.errors
     assert_nothing_is_left(demo.temporary)
 
 
 @pytest.fixture
 def photo_host():
-    """A web server with one photo."""
+    """Serve one photo over HTTP."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -175,39 +175,37 @@ def photo_host():
 
 
 @pytest.mark.segmind_emulator(job_seconds=2)
-def test_an_account_of_ones_own_is_used_and_what_is_kept_goes_on_until_it_is_stopped(
-    start_demo, segmind_emulator, photo_host
-):
+def test_a_demo_with_an_account_can_be_left_running_until_it_is_stopped(start_demo, segmind_emulator, photo_host):
     key = segmind_emulator.key
     account = {"SEGMIND_API_KEY": key, "SEGMIND_API_URL": segmind_emulator.url}
     demo = start_demo(IMAGE=f"{photo_host}/cup.jpg", KEEP="1", **account)
     try:
-        said, complaints = demo.communicate(timeout=170)
-        assert demo.returncode == 0, said + complaints
-        assert f"The REAL Segmind service at {segmind_emulator.url} does the work" in said
+        output, errors = demo.communicate(timeout=240)
+        assert demo.returncode == 0, output + errors
+        assert f"The real Segmind service at {segmind_emulator.url} will process the photo" in output
         assert [job.image for job in segmind_emulator.jobs] == [f"{photo_host}/cup.jpg"]
-        with Image.open(Path(re.search(r"^Picture +(.+)$", said, re.MULTILINE)[1])) as picture:
+        with Image.open(Path(re.search(r"^Picture +(.+)$", output, re.MULTILINE)[1])) as picture:
             assert picture.width > 2 * 120
 
-        ui = re.search(r"Airflow goes on at (\S+)", said)[1]
+        ui = re.search(r"Airflow is still running at (\S+)", output)[1]
         assert httpx.get(f"{ui}/api/v2/version", trust_env=False).is_success
         [scratch] = demo.temporary.iterdir()
         kept = {path: path.read_bytes() for path in scratch.rglob("*") if path.is_file()}
         assert any(segmind_emulator.jobs[0].request_id.encode() in content for content in kept.values())
         assert [path for path, content in kept.items() if key.encode() in content] == []
-        assert key not in said + complaints
+        assert key not in output + errors
     finally:
-        stopped, complaints = start_demo("demo.kept").communicate(timeout=60)
-    assert stopped == f"Stopped {ui}\n", complaints
+        stopped, errors = start_demo("demo.stop").communicate(timeout=60)
+    assert stopped == f"Stopped {ui}\n", errors
     assert_nothing_is_left(demo.temporary)
-    assert start_demo("demo.kept").communicate(timeout=60)[0] == "No demo was left running from this folder.\n"
+    assert start_demo("demo.stop").communicate(timeout=60)[0] == "No demo is running in the background.\n"
 
 
 @pytest.mark.parametrize(
-    ("image", "complaint"),
-    [("nowhere.jpg", "neither an https:// address nor a file"), (__file__, "no JPEG, PNG or WEBP")],
+    ("image", "error"),
+    [("nowhere.jpg", "neither a file nor an https:// address"), (__file__, "must be a JPEG, PNG or WEBP")],
 )
-def test_an_image_that_is_none_is_refused_at_once(image, complaint):
+def test_an_unusable_image_is_refused_before_anything_starts(image, error):
     ended = subprocess.run(
         [sys.executable, "-m", "demo"],
         cwd=REPOSITORY,
@@ -218,4 +216,4 @@ def test_an_image_that_is_none_is_refused_at_once(image, complaint):
         check=False,
     )
     assert ended.returncode == 2
-    assert complaint in ended.stderr
+    assert error in ended.stderr

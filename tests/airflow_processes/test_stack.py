@@ -1,4 +1,4 @@
-"""The stack's promises: nothing outlives it, and a part of it can be killed and started again."""
+"""No process outlives a stack, and a process in it can be killed and started again."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from demo.stack import Stack
 
 from .conftest import REPOSITORY
 
-# A process whose child leaves its session, its group and its parent, as a daemon does.
-FLEEING = """
+# A process whose child leaves its session and process group, as a daemon does.
+DAEMONIZING = """
 import os, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True)
 print("child", child.pid, flush=True)
@@ -57,18 +57,18 @@ def test_a_process_that_ignores_sigterm_is_killed(stack):
     assert not stack.scratch.exists()
 
 
-def test_a_child_that_flees_is_found(stack):
-    process = stack.start("fleeing", [sys.executable, "-c", FLEEING])
+def test_a_child_in_another_session_is_stopped(stack):
+    process = stack.start("daemonizing", [sys.executable, "-c", DAEMONIZING])
     child = int(process.wait_for_line(r"child (\d+)", timeout=10)[1])
     process.kill()
     assert process.wait(timeout=10) == -signal.SIGKILL
-    assert psutil.pid_exists(child), "a crash of the parent alone"
+    assert psutil.pid_exists(child), "Only the parent should have been killed."
     process.stop()
     assert gone(child, within=0)
 
 
-def test_a_killed_process_starts_again(stack):
-    process = stack.start("fleeing", [sys.executable, "-c", FLEEING])
+def test_a_killed_process_can_be_started_again(stack):
+    process = stack.start("daemonizing", [sys.executable, "-c", DAEMONIZING])
     first, orphan = process.pid, int(process.wait_for_line(r"child (\d+)", timeout=10)[1])
     process.kill()
     process.wait(timeout=10)
@@ -81,13 +81,13 @@ def test_a_killed_process_starts_again(stack):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_outlives_a_stack_whose_owner_dies(tmp_path, number):
+def test_no_process_or_file_outlives_the_owner_of_a_stack(tmp_path, number):
     owner = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(f"""
             import sys, time
             from demo.stack import Stack
             with Stack() as stack:
-                process = stack.start("fleeing", [sys.executable, "-c", {FLEEING!r}])
+                process = stack.start("daemonizing", [sys.executable, "-c", {DAEMONIZING!r}])
                 print(process.wait_for_line(r"child (\\d+)", timeout=20)[1], process.pid, flush=True)
                 time.sleep(1000)
         """)],
@@ -105,31 +105,31 @@ def test_nothing_outlives_a_stack_whose_owner_dies(tmp_path, number):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_that_ends_too_soon_is_named_with_its_log(stack):
-    process = stack.start("brief", [sys.executable, "-c", "print('no luck'); raise SystemExit(3)"])
+def test_the_error_about_a_process_that_ended_early_has_its_log(stack):
+    process = stack.start("brief", [sys.executable, "-c", "print('out of memory'); raise SystemExit(3)"])
     with pytest.raises(ProcessFailedError, match="brief has ended unexpectedly with code 3") as failure:
         process.wait_for_line("ready", timeout=10)
-    assert "no luck" in failure.value.log.read_text()
+    assert "out of memory" in failure.value.log.read_text()
 
 
-def test_a_part_of_airflow_that_has_died_is_seen_although_standalone_lives_on(stack):
+def test_a_dead_component_is_noticed_although_airflow_standalone_still_runs(stack):
     airflow = Airflow(stack, dag_folders={})
     airflow.ensure_running()
-    mourning = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', '']); time.sleep(1000)"
-    process = stack.start("airflow", [sys.executable, "-c", mourning])
+    with_a_zombie = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', '']); time.sleep(1000)"
+    process = stack.start("airflow", [sys.executable, "-c", with_a_zombie])
     deadline = time.monotonic() + 10
     while not any_child_ended(process) and time.monotonic() < deadline:
         time.sleep(0.02)
-    with pytest.raises(ProcessFailedError, match="A part of Airflow has ended unexpectedly"):
+    with pytest.raises(ProcessFailedError, match="A component of Airflow has ended unexpectedly"):
         airflow.ensure_running()
 
 
-def test_a_program_that_does_not_exist_is_named(stack):
+def test_the_error_about_a_program_that_does_not_exist_names_it(stack):
     with pytest.raises(ProcessFailedError, match="missing could not be started"):
         stack.start("missing", ["/no/such/program"])
 
 
-def test_the_callers_own_settings_do_not_reach_the_processes(stack, monkeypatch):
+def test_the_processes_do_not_see_the_settings_of_the_caller(stack, monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__DAGS_FOLDER", "/mine")
     monkeypatch.setenv("AWS_PROFILE", "mine")
     monkeypatch.setenv("SEGMIND_API_KEY", "mine")
@@ -139,6 +139,13 @@ def test_the_callers_own_settings_do_not_reach_the_processes(stack, monkeypatch)
 def test_an_occupied_port_is_not_chosen(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = server.getsockname()[1]
-        monkeypatch.setattr("demo.ports.RANGE", range(taken, taken + 100))  # others may be taken too
+        monkeypatch.setattr("demo.ports.RANGE", range(taken, taken + 100))  # some of these may be occupied as well
         monkeypatch.setattr("demo.ports.random.sample", lambda ports, k: list(ports))
         assert taken not in free_ports(1)
+
+
+def test_a_port_is_not_chosen_again_while_its_first_owner_lives(monkeypatch):
+    [first] = free_ports(1)
+    monkeypatch.setattr("demo.ports.RANGE", range(first, first + 100))
+    monkeypatch.setattr("demo.ports.random.sample", lambda ports, k: list(ports))
+    assert free_ports(1) != [first]

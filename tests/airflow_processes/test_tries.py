@@ -1,4 +1,4 @@
-"""What tries and tasks of Airflow's are to Segmind: one job, or several."""
+"""How many jobs Segmind gets for several tries of a task and for several tasks."""
 
 from __future__ import annotations
 
@@ -7,32 +7,34 @@ from tests.photos import subject_pixels
 from .conftest import BUCKET
 
 
-def test_a_timeout_is_retried_at_once_and_goes_on_with_its_job(world, runs):
+def test_a_retry_after_a_timeout_starts_at_once_and_waits_for_the_same_job(world, runs):
     run = runs["impatient"]
-    assert run.succeeded()  # its retry_delay is half an hour
+    assert run.succeeded()  # within the timeout of wait(), although its retry_delay is half an hour
     [task] = run.tasks()
     assert task["try_number"] > 1
     assert "SegmindJobTimeoutError" in run.log(attempt=1)
     assert world.posts(run.facts()["image"]) == 1
 
 
-def test_an_image_that_has_changed_at_a_retry_is_a_new_job_and_the_log_names_the_one_it_left(world, runs):
+def test_a_retry_with_another_image_submits_a_new_job_and_logs_the_abandoned_one(world, runs):
     run = runs["changing"]
     assert run.succeeded()
-    [left, made] = _jobs(world, run.airflow.api.get(f"dags/{run.dag_id}/dagRuns/{run.run_id}")["conf"]["images"][:2])
-    assert f"The inputs have changed since request {left}" in run.log(attempt=2)
-    assert run.facts()["request_id"] == made
+    [abandoned, new] = _jobs(
+        world, run.airflow.api.get(f"dags/{run.dag_id}/dagRuns/{run.run_id}")["conf"]["images"][:2]
+    )
+    assert f"since request {abandoned} was submitted. A new job is submitted" in run.log(attempt=2)
+    assert run.facts()["request_id"] == new
 
 
 def _jobs(world, images):
-    """Return the id of the one job of each image."""
+    """Return the request ids of images that have one job each."""
     jobs = world.emulator.jobs()["jobs"]
     found = [[job["request_id"] for job in jobs if job["image"].endswith(image.rpartition("/")[2])] for image in images]
     assert [len(ids) for ids in found] == [1] * len(images)
     return [ids[0] for ids in found]
 
 
-def test_two_tasks_on_the_same_image_are_two_jobs(world, runs):
+def test_two_tasks_with_the_same_image_submit_two_jobs(world, runs):
     run = runs["twice"]
     assert run.succeeded()
     facts = [run.airflow.api.xcom(run.dag_id, run.run_id, name) for name in ("first", "second")]
@@ -41,7 +43,7 @@ def test_two_tasks_on_the_same_image_are_two_jobs(world, runs):
     assert world.posts(facts[0]["image"]) == 2
 
 
-def test_a_bad_value_among_mapped_images_fails_alone_and_burns_no_retries(world, runs):
+def test_a_bad_value_among_mapped_images_fails_only_its_own_task_and_without_retries(world, runs):
     run = runs["expanded"]
     assert run.wait() == "failed"
     tasks = sorted(run.tasks(), key=lambda task: task["map_index"])
@@ -52,7 +54,7 @@ def test_a_bad_value_among_mapped_images_fails_alone_and_burns_no_retries(world,
         assert subject_pixels(world.s3.read(run.facts(good)["uri"])["Body"]) == 0
 
 
-def test_payloads_are_mapped(world, runs):
+def test_the_payload_can_be_mapped(world, runs):
     run = runs["payloads"]
     assert run.succeeded()
     stored = {run.facts(task["map_index"])["uri"] for task in run.tasks()}

@@ -1,4 +1,4 @@
-"""What users do to a task in Airflow's UI, and what it costs them."""
+"""What users do to a task in Airflow's UI, and how many images they pay for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .conftest import BUCKET, Run, World
 
 
 def start(world: World, name: str, seconds: float) -> tuple[Run, str]:
-    """Start a run whose job takes a while; return it and its image."""
+    """Start a run whose job takes some seconds; return the run and its image."""
     image = world.new_photo()
     world.let_job_take(image, seconds)
     return world.start("erase_cleared", "erase", image=image, destination=f"s3://{BUCKET}/{name}.png"), image
@@ -44,7 +44,7 @@ def mark(run: Run, new_state: str) -> None:
     )
 
 
-def test_clearing_a_success_makes_a_new_image(world):
+def test_clearing_a_successful_task_submits_a_new_job(world):
     run, image = start(world, "cleared-success", seconds=0.5)
     assert run.succeeded()
     first = run.facts()["request_id"]
@@ -54,21 +54,21 @@ def test_clearing_a_success_makes_a_new_image(world):
     assert world.posts(image) == 2
 
 
-def test_clearing_a_task_whose_image_has_changed_is_a_new_job_and_the_log_names_the_one_it_left(world):
+def test_clearing_a_task_whose_image_has_changed_submits_a_new_job_and_logs_the_abandoned_one(world):
     images = [world.new_photo(), world.new_photo()]
     world.let_job_take(images[0], seconds=60)
     run = world.start("erase_changing", "erase", images=images, destination=f"s3://{BUCKET}/changed.png")
     wait_until(run, lambda: state(run) == "deferred")
-    left = run.airflow.api.xcom(run.dag_id, run.run_id, "erase", key="request_id")
+    abandoned = run.airflow.api.xcom(run.dag_id, run.run_id, "erase", key="request_id")
     clear(run)
     wait_until(run, lambda: state(run) != "deferred")
 
     assert run.succeeded()
-    assert f"The inputs have changed since request {left}" in run.log(attempt=2)
+    assert f"since request {abandoned} was submitted. A new job is submitted" in run.log(attempt=2)
     assert [world.posts(image) for image in images] == [1, 1]
 
 
-def test_clearing_a_deferred_task_goes_on_with_its_job(world):
+def test_clearing_a_deferred_task_continues_with_its_job(world):
     run, image = start(world, "cleared-deferred", seconds=12)
     wait_until(run, lambda: state(run) == "deferred")
     clear(run)
@@ -79,11 +79,11 @@ def test_clearing_a_deferred_task_goes_on_with_its_job(world):
 
 
 @pytest.mark.parametrize("marked", ["failed", "success"])
-def test_a_deferred_task_that_was_marked_is_fetched_by_a_later_clear(world, marked):
+def test_clearing_a_task_that_was_marked_while_deferred_stores_the_result_of_its_job(world, marked):
     run, image = start(world, f"marked-{marked}", seconds=8)
     wait_until(run, lambda: state(run) == "deferred")
     mark(run, marked)
-    assert run.wait() == marked  # in SQLite, which locks no rows, a clear is lost on a run that is just being closed
+    assert run.wait() == marked  # SQLite locks no rows, so that a clear is lost while the run is being closed
     clear(run)
     wait_until(run, lambda: state(run) == "success" and run.facts() is not None)
 
@@ -91,7 +91,7 @@ def test_a_deferred_task_that_was_marked_is_fetched_by_a_later_clear(world, mark
     assert subject_pixels(world.s3.read(f"s3://{BUCKET}/marked-{marked}.png")["Body"]) == 0
 
 
-def test_a_paused_dag_stores_its_picture_when_it_goes_on(world):
+def test_a_task_that_deferred_before_its_dag_was_paused_stores_its_result_after_unpausing(world):
     run, image = start(world, "paused", seconds=8)
     wait_until(run, lambda: state(run) == "deferred")
     run.airflow.api.patch(f"dags/{run.dag_id}", {"is_paused": True})
@@ -102,7 +102,7 @@ def test_a_paused_dag_stores_its_picture_when_it_goes_on(world):
     assert world.posts(image) == 1
 
 
-def test_two_runs_on_the_same_image_at_once_are_two_jobs_and_two_notes(world):
+def test_two_concurrent_runs_with_the_same_image_submit_two_jobs(world):
     first, image = start(world, "at-once", seconds=8)
     again = world.start("erase_cleared", "erase", image=image, destination=f"s3://{BUCKET}/at-once-2.png")
 
@@ -112,10 +112,10 @@ def test_two_runs_on_the_same_image_at_once_are_two_jobs_and_two_notes(world):
     assert first.facts()["request_id"] != again.facts()["request_id"]
 
 
-def test_a_deleted_run_takes_its_note_along_and_a_new_run_is_a_new_job(world):
+def test_after_a_run_was_deleted_a_new_run_submits_a_new_job(world):
     run, image = start(world, "deleted", seconds=8)
     wait_until(run, lambda: state(run) == "deferred")
-    mark(run, "failed")  # Airflow deletes no run that is under way
+    mark(run, "failed")  # Airflow refuses to delete a run that is active
     assert run.wait() == "failed"
     run.airflow.api.delete(f"dags/{run.dag_id}/dagRuns/{run.run_id}")
     again = world.start("erase_cleared", "erase", image=image, destination=f"s3://{BUCKET}/deleted.png")

@@ -1,9 +1,11 @@
-"""While the job runs at Segmind, the task holds no worker; watched as it happens."""
+"""While the job runs at Segmind, a deferrable task occupies no worker. Observed while it happens."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import closing
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -14,52 +16,55 @@ from demo.emulator import KEY
 from .conftest import JOB_SECONDS, Run, World
 
 
-@pytest.fixture(scope="module")
-def deferrable(world: World) -> Run:
-    return world.start_variant("deferrable")
+class Deferred(NamedTuple):
+    """A run, and what was observed just after its task had deferred."""
+
+    run: Run
+    pool: dict[str, Any]
+    trigger: tuple[str, str]
+    processes: list[str]
 
 
 @pytest.fixture(scope="module")
-def seen_while_deferred(world: World, deferrable: Run) -> dict:
-    """Look at everything at the moment when the task has just been deferred."""
-    history = deferrable.history()
+def deferred(world: World) -> Deferred:
+    run = world.start_variant("deferrable")
+    history = run.history()
     deadline = time.monotonic() + 90
-    while history.look() != "deferred":
+    while history.update() != "deferred":
         assert time.monotonic() < deadline, history.seen
         time.sleep(0.05)
-    task = deferrable.tasks()[0]
-    with sqlite3.connect(f"file:{world.airflow.home / 'airflow.db'}?mode=ro", uri=True) as database:
-        rows = database.execute(
+    task = run.tasks()[0]
+    with closing(sqlite3.connect(f"file:{world.airflow.home / 'airflow.db'}?mode=ro", uri=True)) as database:
+        trigger = database.execute(
             "SELECT classpath, kwargs FROM trigger"
             " WHERE id IN (SELECT trigger_id FROM task_instance WHERE id IN (?, ?))",
             (task["id"], task["id"].replace("-", "")),
-        ).fetchall()
-    database.close()
+        ).fetchone()
     pool = world.airflow.api.get("pools/single")
-    while deferrable.tasks()[0]["state"] == "deferred" and (processes := processes_of(task)):
+    while run.tasks()[0]["state"] == "deferred" and (processes := processes_of(task)):
         time.sleep(0.1)
-    assert deferrable.tasks()[0]["state"] == "deferred", "the job was over first"
-    return {"pool": pool, "task": task, "trigger": rows, "processes": processes}
+    assert run.tasks()[0]["state"] == "deferred", "The job ended before the process of the task had."
+    return Deferred(run, pool, trigger, processes)
 
 
-def processes_of(task: dict) -> list[str]:
-    """Return the command lines of the processes that are about a task: Airflow puts its id into their titles."""
+def processes_of(task: dict[str, Any]) -> list[str]:
+    """Return the command lines of a task's processes. Airflow puts the id of the task instance into their titles."""
     lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
     return [line for line in lines if task["id"] in line]
 
 
-def test_a_deferred_task_leaves_its_pool_slot_free(seen_while_deferred):
-    pool = seen_while_deferred["pool"]
+def test_a_deferred_task_frees_its_pool_slot(deferred):
+    pool = deferred.pool
     assert (pool["open_slots"], pool["deferred_slots"], pool["running_slots"]) == (1, 1, 0)
 
 
-def test_a_deferred_task_has_no_process(seen_while_deferred):
-    assert seen_while_deferred["processes"] == []
+def test_a_deferred_task_has_no_process(deferred):
+    assert deferred.processes == []
 
 
-def test_the_trigger_row_holds_the_job_and_no_secret(world, seen_while_deferred):
-    [(classpath, kwargs)] = seen_while_deferred["trigger"]
-    if not kwargs.startswith("{"):  # whether Airflow encrypts them depends on its version
+def test_the_trigger_row_has_the_request_id_but_no_secret(world, deferred):
+    classpath, kwargs = deferred.trigger
+    if not kwargs.startswith("{"):  # some versions of Airflow encrypt it
         kwargs = Fernet(world.airflow.env["AIRFLOW__CORE__FERNET_KEY"]).decrypt(kwargs.encode()).decode()
     assert classpath == "airflow_provider_segmind.triggers.segmind.SegmindJobTrigger"
     assert '"request_id"' in kwargs
@@ -67,33 +72,33 @@ def test_the_trigger_row_holds_the_job_and_no_secret(world, seen_while_deferred)
     assert "X-Amz-Signature" not in kwargs
 
 
-def test_the_job_runs_between_two_short_worker_legs(world, deferrable):
-    assert deferrable.succeeded()
-    states = deferrable.history().states()
+def test_the_job_runs_while_the_task_is_deferred(world, deferred):
+    run = deferred.run
+    assert run.succeeded()
     moments: dict[str, list[float]] = {}
-    for moment, state in states:
+    for moment, state in run.history().states():
         moments.setdefault(state, []).append(moment)
-    leg_1, leg_2 = moments["running"]
-    [deferred], [end] = moments["deferred"], moments["success"]
-    assert leg_1 < deferred < leg_2 < end
-    job = world.emulator.jobs()["jobs"]
-    [mine] = [one for one in job if one["request_id"] == deferrable.facts()["request_id"]]
-    # The whole job lies in the time without a worker, but for the moment in which leg 1 ends.
-    assert leg_2 - deferred > JOB_SECONDS * 0.8
-    assert leg_2 > mine["created"] + JOB_SECONDS
+    submitting, storing = moments["running"]
+    [deferral], [end] = moments["deferred"], moments["success"]
+    assert submitting < deferral < storing < end
+    [job] = [job for job in world.emulator.jobs()["jobs"] if job["request_id"] == run.facts()["request_id"]]
+    # The job starts shortly before the deferral, when the worker submits it.
+    assert storing - deferral > JOB_SECONDS * 0.8
+    assert storing > job["created"] + JOB_SECONDS
 
 
-def test_the_second_worker_leg_asks_the_api_for_nothing(world, deferrable):
-    assert deferrable.succeeded()
-    leg_2 = [moment for moment, state in deferrable.history().states() if state == "running"][1]
-    kinds = [(entry["kind"], entry["time"] > leg_2) for entry in world.requests(deferrable.facts()["request_id"])]
-    assert [kind for kind, in_leg_2 in kinds if in_leg_2] == ["file"]
-    assert ("result", False) in kinds, "the trigger asks where the file is"
+def test_after_the_deferral_the_worker_only_downloads_the_file(world, deferred):
+    run = deferred.run
+    assert run.succeeded()
+    storing = [moment for moment, state in run.history().states() if state == "running"][1]
+    requests = [(entry["kind"], entry["time"] > storing) for entry in world.requests(run.facts()["request_id"])]
+    assert [kind for kind, by_the_worker in requests if by_the_worker] == ["file"]
+    assert ("result", False) in requests, "The trigger should have asked for the address of the file."
 
 
-def test_a_waiting_task_does_the_same_in_one_leg(world, runs):
-    waiting = runs["waiting"]
-    assert waiting.succeeded()
-    states = waiting.history().states()
-    assert [state for _, state in states] == ["running", "success"]
-    assert states[1][0] - states[0][0] > JOB_SECONDS
+def test_a_task_that_is_not_deferrable_runs_until_its_job_has_ended(world, runs):
+    run = runs["waiting"]
+    assert run.succeeded()
+    [(start, first), (end, last)] = run.history().states()
+    assert [first, last] == ["running", "success"]
+    assert end - start > JOB_SECONDS

@@ -1,4 +1,4 @@
-"""The demonstration: a photo in S3, the example DAG in real Airflow, the picture back in S3."""
+"""The demo: a photo in S3, the example DAG in real Airflow, and the result in S3."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from demo.airflow_processes import Airflow
 from demo.before_after import draw
 from demo.emulator import Emulator
 from demo.live_line import LiveLine
-from demo.order import PHOTO, Order
 from demo.s3_server import S3Server
+from demo.settings import PHOTO, Settings
 from demo.stack import Stack
 from demo.task_history import TaskHistory
 
@@ -23,16 +23,16 @@ DAG_ID, TASK_ID = "segmind_erase_one", "erase"
 DAGS = Path(__file__).parents[1] / "example_dags"
 BUCKET = "photos"
 OUTPUT = Path("demo-output")
-LONGEST = 660.0
-"""Seconds: the operator's own deadline, and a little."""
+TIMEOUT = 660.0
+"""Seconds. The operator itself times out after 600."""
 
 
 class TaskFailedError(Exception):
     """
-    The example DAG's task did not succeed.
+    The task of the example DAG did not succeed.
 
     :param message: what happened
-    :param log: the task's log
+    :param log: the log of the task
     """
 
     def __init__(self, message: str, log: str) -> None:
@@ -43,13 +43,13 @@ class TaskFailedError(Exception):
 @dataclass(frozen=True)
 class Outcome:
     """
-    What the demonstration has shown.
+    The results of a demo.
 
-    :param states: the task's states and their moments
-    :param submitted: when Segmind accepted the photo
-    :param requests: the requests to the API by kind; ``None`` where nobody counted
+    :param states: the states of the task with their times, as epoch seconds
+    :param submitted: when Segmind accepted the photo, as epoch seconds
+    :param requests: the number of requests to the API by kind, or ``None`` if unknown
     :param facts: what the task returned
-    :param picture: before and after
+    :param picture: the file with the photo before and after
     :param ui: the address of Airflow's UI
     :param s3: the address of the S3 server
     """
@@ -63,26 +63,26 @@ class Outcome:
     s3: str
 
 
-class Walk:
+class DemoRun:
     """
-    One demonstration on a stack.
+    One run of the demo.
 
-    :param order: what to do
-    :param stack: where
-    :param line: where to say what is going on
+    :param settings: its settings
+    :param stack: the stack in which its processes run
+    :param line: where to show the progress
     """
 
-    def __init__(self, order: Order, stack: Stack, line: LiveLine) -> None:
-        self.order = order
+    def __init__(self, settings: Settings, stack: Stack, line: LiveLine) -> None:
+        self.settings = settings
         self.stack = stack
         self.line = line
         self.submitted: float | None = None
 
     def run(self) -> Outcome:
-        """Do it all."""
-        real = self.order.api_key is not None
-        self.line.show(f"starting {'' if real else 'the emulator, '}S3 and Airflow (half a minute)")
-        emulator = None if self.order.api_key else Emulator(self.stack)
+        """Start everything, run the DAG and return the results."""
+        real = self.settings.api_key is not None
+        self.line.show(f"starting {'' if real else 'the emulator, '}S3 and Airflow (about half a minute)")
+        emulator = None if self.settings.api_key else Emulator(self.stack)
         s3 = S3Server(self.stack)
         airflow = Airflow(
             self.stack,
@@ -96,16 +96,16 @@ class Walk:
         image = self._upload(s3)
         airflow.wait_until_up()
         airflow.wait_for_dag(DAG_ID)
-        destination = f"s3://{BUCKET}/erased/{Path(self.order.name).stem}.png"
+        destination = f"s3://{BUCKET}/erased/{Path(self.settings.name).stem}.png"
         run_id = airflow.api.trigger(DAG_ID, {"image": image, "destination": destination})
         history = TaskHistory(airflow.api, DAG_ID, run_id, TASK_ID)
         self._watch(airflow, history)
         facts = airflow.api.xcom(DAG_ID, run_id, TASK_ID)
-        picture = draw(self.order.photo, s3.read(facts["uri"])["Body"], _picture_path(self.order.name))
+        picture = draw(self.settings.photo, s3.read(facts["uri"])["Body"], _picture_path(self.settings.name))
         log = emulator.requests() if emulator else None
         return Outcome(
             states=history.states(),
-            # The emulator knows the moment; else it is when we first saw the request's id.
+            # The emulator has logged the time. Otherwise it is the time at which we first saw the request id.
             submitted=next((entry["time"] for entry in log["log"] if entry["kind"] == "submit"), None)
             if log
             else self.submitted,
@@ -117,29 +117,29 @@ class Walk:
         )
 
     def _real_connection(self) -> str:
-        connection = {"conn_type": "segmind", "password": self.order.api_key}
-        if self.order.api_url:
-            connection["host"] = self.order.api_url
+        connection = {"conn_type": "segmind", "password": self.settings.api_key}
+        if self.settings.api_url:
+            connection["host"] = self.settings.api_url
         return json.dumps(connection)
 
     def _upload(self, s3: S3Server) -> str:
-        """Fill the bucket, for the other example DAGs too, and return the image as the DAG is to get it."""
+        """Fill the bucket, for the other example DAGs as well, and return the image parameter for the DAG."""
         s3.make_bucket(BUCKET)
         for photo in sorted(PHOTO.parent.glob("*.jpg")):
             s3.upload(photo, f"s3://{BUCKET}/{photo.name}")
             s3.upload(photo, f"s3://{BUCKET}/incoming/{photo.name}")
-        if isinstance(self.order.image, str):
-            return self.order.image
-        if self.order.api_key:
-            return str(self.order.image)  # the real service cannot read our S3: the worker sends the file itself
-        return s3.upload(self.order.image, f"s3://{BUCKET}/{self.order.name}")
+        if isinstance(self.settings.image, str):
+            return self.settings.image
+        if self.settings.api_key:
+            return str(self.settings.image)  # the real service cannot reach our S3, so the worker sends the file inline
+        return s3.upload(self.settings.image, f"s3://{BUCKET}/{self.settings.name}")
 
     def _watch(self, airflow: Airflow, history: TaskHistory) -> None:
         steps = {"queued": 0.0, "submitted": 0.0, "deferred": 0.0, "stored": 0.0}
         began = time.monotonic()
         self._show(steps)
         while True:
-            state = history.look()
+            state = history.update()
             now = time.monotonic() - began
             if state in {"queued", "running", "deferred"} and not steps["queued"]:
                 steps["queued"] = now
@@ -155,10 +155,10 @@ class Walk:
                 return
             if state in {"failed", "skipped", "upstream_failed", "up_for_retry"}:
                 log = history.api.log(DAG_ID, history.run_id, TASK_ID, attempt=max(history.try_number, 1))
-                # A retry would come in minutes: too late for somebody who looks on.
-                end = "first try has failed" if state == "up_for_retry" else f"end is: {state}"
-                raise TaskFailedError(f"The task's {end}.", log)
-            if now > LONGEST:
+                # A retry would start minutes later, which is too long for somebody who is watching.
+                end = "failed in its first try" if state == "up_for_retry" else f"ended with the state {state}"
+                raise TaskFailedError(f"The task {end}.", log)
+            if now > TIMEOUT:
                 raise TaskFailedError(f"The task is still {state} after {now:.0f} s.", "")
             airflow.ensure_running()
             for process in self.stack.processes.values():
@@ -166,7 +166,7 @@ class Walk:
             time.sleep(0.25)
 
     def _has_request_id(self, history: TaskHistory) -> bool:
-        """Whether Segmind has accepted the photo: the operator tells the request's id before it defers."""
+        """Return whether Segmind has accepted the photo. The operator pushes the request id before it defers."""
         return history.api.xcom(DAG_ID, history.run_id, TASK_ID, key="request_id") is not None
 
     def _show(self, steps: Mapping[str, float]) -> None:
@@ -185,4 +185,4 @@ def _picture_path(name: str) -> Path:
         path = OUTPUT / f"{Path(name).stem}-before-after-{stamp}{f'-{number}' if number else ''}.png"
         if not path.exists():
             return path
-    raise FileExistsError(f"{OUTPUT} is full of pictures of this second")
+    raise FileExistsError(f"{OUTPUT} has a thousand pictures of this second. Remove some.")

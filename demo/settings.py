@@ -1,4 +1,4 @@
-"""What to do, as the environment says it."""
+"""The settings of the demo, read from environment variables."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ PHOTO = Path(__file__).parent / "photos" / "astronaut.jpg"
 KINDS = {"image/jpeg", "image/png", "image/webp"}
 
 
-class OrderError(Exception):
-    """The environment asks for something that cannot be done; the text says what to change."""
+class SettingsError(Exception):
+    """A setting is unusable. The text says what to change."""
 
 
 @dataclass(frozen=True)
-class Order:
+class Settings:
     """
-    One demonstration.
+    The settings of one demo.
 
-    :param image: the photo's address or file
+    :param image: the photo, as a URL or a file
     :param photo: its content
-    :param api_key: the key of a Segmind account; ``None``: the emulator
-    :param api_url: where that account is, if not at Segmind's own address: an emulator of yours, a proxy
-    :param keep: leave everything running at the end
+    :param api_key: the key of a Segmind account, or ``None`` for the emulator
+    :param api_url: the base URL for that account, or ``None`` for Segmind's own
+    :param keep: whether to leave everything running at the end
     """
 
     image: str | Path
@@ -37,15 +37,16 @@ class Order:
     keep: bool
 
     @classmethod
-    def of_environment(cls, env: Mapping[str, str]) -> Order:
+    def from_environment(cls, env: Mapping[str, str]) -> Settings:
         """
         Read ``IMAGE``, ``KEEP``, ``SEGMIND_API_KEY`` and ``SEGMIND_API_URL``.
 
-        :param env: the environment
+        :param env: the environment variables
+        :raises SettingsError: IMAGE cannot be used
         """
         wanted = env.get("IMAGE", "").strip()
         image = _image(wanted) if wanted else PHOTO
-        # A key that happens to be in the environment spends no money by itself: only together with a photo.
+        # A key that happens to be in the environment must not cost money, so it is used only if IMAGE is set too.
         key = env.get("SEGMIND_API_KEY", "").strip() if wanted else ""
         return cls(
             image=image,
@@ -57,7 +58,7 @@ class Order:
 
     @property
     def name(self) -> str:
-        """The photo's file name."""
+        """The file name of the photo."""
         path = self.image.name if isinstance(self.image, Path) else Path(urlsplit(self.image).path).name
         return path or "photo.jpg"
 
@@ -67,21 +68,22 @@ def _image(wanted: str) -> str | Path:
         return wanted
     path = Path(wanted).expanduser().resolve()
     if not path.is_file():
-        raise OrderError(f"IMAGE={wanted} is neither an https:// address nor a file.")
+        raise SettingsError(f"IMAGE={wanted} is neither a file nor an https:// address.")
     if mimetypes.guess_type(path.name)[0] not in KINDS:
-        raise OrderError(f"IMAGE={wanted} is no JPEG, PNG or WEBP file.")
+        raise SettingsError(f"IMAGE={wanted} must be a JPEG, PNG or WEBP file.")
     return path
 
 
 def _read(image: str | Path) -> bytes:
-    """Return the photo, for the picture of before and after; an address that is wrong shows here, before any cost."""
+    """Return the photo for the before-and-after picture. A wrong URL is noticed here, before anything is paid for."""
     if isinstance(image, Path):
         return image.read_bytes()
     try:
-        answer = httpx.get(image, timeout=30, follow_redirects=True)
-        answer.raise_for_status()
+        response = httpx.get(image, timeout=30, follow_redirects=True)
+        response.raise_for_status()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise OrderError(f"IMAGE={image} cannot be read: {error}") from error
-    if not answer.headers.get("content-type", "").startswith("image/"):
-        raise OrderError(f"IMAGE={image} is no picture but {answer.headers.get('content-type')}.")
-    return answer.content
+        raise SettingsError(f"IMAGE={image} cannot be read: {error}") from error
+    content_type = response.headers.get("content-type", "")
+    if not content_type.startswith("image/"):
+        raise SettingsError(f"IMAGE={image} is not an image. Its content type is {content_type!r}.")
+    return response.content
