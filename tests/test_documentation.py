@@ -210,14 +210,11 @@ def test_an_operator_for_a_model_stores_its_picture(segmind, quick_jobs, tmp_pat
 
 @pytest.mark.parametrize("snippet", as_parameters(FAULTS))
 def test_a_fault_strikes_the_requests_that_it_names(segmind, monkeypatch, snippet):
-    from airflow_provider_segmind.emulator import faults
-    from airflow_provider_segmind.emulator.fault_effects import registry
+    from airflow_provider_segmind.emulator.fault_effects import EFFECTS
 
-    with_a_new_one = dict(registry.EFFECTS)  # so that the fault is gone after this test
-    monkeypatch.setattr(registry, "EFFECTS", with_a_new_one)
-    monkeypatch.setattr(faults, "EFFECTS", with_a_new_one)
-    exec(compile(snippet.code, snippet.page, "exec"), {})
     name = re.search(r"^async def (\w+)", snippet.code, re.MULTILINE)[1]
+    monkeypatch.setitem(EFFECTS, name, None)  # takes the fault away again after this test
+    exec(compile(snippet.code, snippet.page, "exec"), {})
     segmind.faults.add(name)
     request = urllib.request.Request(f"{segmind.url}/v1/get-user-credits", headers={"x-api-key": segmind.key})
     with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request):
