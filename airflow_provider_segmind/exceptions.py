@@ -1,32 +1,37 @@
 """
-What can go wrong with Segmind, split by what the caller should do about it.
+The errors of this provider, divided by what the caller should do about them.
 
 SegmindError (an AirflowException)
-  + SegmindInputError           a parameter or a connection is wrong: mend it; nothing was sent (also a ValueError,
-  |                             and an AirflowFailException: no retries are burnt on it)
+  + SegmindInputError           a parameter or a connection is wrong; nothing was sent (also a ValueError, and an
+  |                             AirflowFailException, so that no retry is spent on it)
   + SegmindRequestError         refused (4xx): never retried, nothing was queued
-  |   + SegmindAuthError            401, 403: the key, or what it may use
-  |   + SegmindCreditsError         406 that names credits or a spend limit
+  |   + SegmindAuthError            401, 403: the key is wrong, or may not use this
+  |   + SegmindCreditsError         406 that speaks of credits or a spend limit
   |   + SegmindModelNotFoundError   404, 410 on a submit: no such model, or a retired one
   + SegmindRateLimitError       429: wait until ``reset_at``
-  + SegmindServiceError         5xx, transport, an answer that makes no sense: nothing was queued, or a GET
-  + SegmindSubmitUnknownError   a POST whose outcome is unknown: look before paying again
+  + SegmindServiceError         5xx, transport failure, or a response that makes no sense; a submit was not queued
+  + SegmindSubmitUnknownError   a submit whose outcome is unknown: reconcile before paying again
   + SegmindJobFailedError       the job ran and failed; it was not billed
   |   + SegmindModerationError      blocked by content moderation
-  + SegmindJobExpiredError      404 on a request id: the record is gone after its hour
-  + SegmindJobTimeoutError      the deadline passed; the job still runs, a retry goes on with it
-  + SegmindOutputError          the result file is missing, truncated, not an image or from a host not trusted
+  + SegmindJobExpiredError      404 on a request id: Segmind drops the record after one hour
+  + SegmindJobTimeoutError      the deadline passed; the job still runs, and a retry waits for the same job
+  + SegmindCheckpointError      a task's checkpoint exists and cannot be read; nothing was submitted
+  + SegmindOutputError          the result file is missing, truncated, not an image, or on a host that is not trusted
   + SegmindStorageError         the source or the destination storage failed; a retry pays nothing
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 __all__ = [
     "SegmindAuthError",
+    "SegmindCheckpointError",
     "SegmindCreditsError",
     "SegmindError",
     "SegmindInputError",
@@ -44,52 +49,93 @@ __all__ = [
 ]
 
 
+class TaskFate(StrEnum):
+    """What happens to the Airflow task once the operation has given up."""
+
+    FAIL = "fails for good"
+    RETRY = "fails, retried"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """
+    What is done about an error. Each error class has one; a subclass without its own inherits its base's.
+
+    :param handling: what the operation does by itself, in the words of docs/reliability.md
+    :param task: what happens to the task afterwards
+    :param repeat: whether a GET that ended with this error is repeated
+    :param repeat_submit: whether a submit that ended with it is repeated
+    :param not_queued: whether it proves, on a submit, that nothing was queued
+    :param may_recover: whether time or the user may fix the cause, so that storing a result is worth another try
+    :param retry_delay: how soon Airflow retries the task; ``None`` means the task's own ``retry_delay``
+    :param retry_reason: why that delay was chosen, for Airflow's log
+    """
+
+    handling: str
+    task: TaskFate
+    repeat: bool = False
+    repeat_submit: bool = False
+    not_queued: bool = False
+    may_recover: bool = False
+    retry_delay: timedelta | None = None
+    retry_reason: str = ""
+
+
+_RECONCILE = Policy(
+    "searches the request history for the job",
+    TaskFate.RETRY,
+    retry_delay=timedelta(minutes=2),
+    retry_reason="search the request history again",
+)
+
+
 class SegmindError(AirflowException):
     """
-    Base of everything this provider raises.
+    Base class of every error that this provider raises.
 
-    :param message: what happened and what to do about it
-    :param request_id: Segmind's id of the request, where one is known
+    :param message: what is wrong, the value, and the fix
+    :param request_id: the request it is about, where one is known
+    :param status_code: the HTTP status of the response it is about, ``None`` where no response came
     """
 
-    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+    policy: ClassVar[Policy] = Policy("ends", TaskFate.RETRY)
+
+    def __init__(self, message: str, *, request_id: str | None = None, status_code: int | None = None) -> None:
         super().__init__(message)
         self.request_id = request_id
+        self.status_code = status_code  # type: ignore[assignment]  # AirflowException declares another type
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Keep every fact through pickling and copying, whatever a subclass's constructor asks for."""
+        """Keep every attribute when pickled or copied, whatever arguments a subclass's constructor requires."""
         return _rebuild, (type(self), self.args, dict(self.__dict__))
 
 
-def _rebuild(kind: type[SegmindError], args: tuple[Any, ...], facts: dict[str, Any]) -> SegmindError:
+def _rebuild(kind: type[SegmindError], args: tuple[Any, ...], attributes: dict[str, Any]) -> SegmindError:
     error = kind.__new__(kind, *args)
     error.args = args
-    error.__dict__.update(facts)
+    error.__dict__.update(attributes)
     return error
 
 
 class SegmindInputError(SegmindError, AirflowFailException, ValueError):
     """
-    A parameter, a connection field or a source image is unusable; the text names it, its value and the remedy.
+    A parameter, a connection field or a source image is unusable; the text names it, its value and the fix.
 
-    As an ``AirflowFailException`` it burns no retries, wherever it comes up: a mapped task meets it as it is unmapped.
+    It is an ``AirflowFailException`` so that Airflow spends no retry on it, wherever it is raised: a mapped task
+    raises it while it is being unmapped, outside ``execute``.
     """
+
+    policy = Policy("ends", TaskFate.FAIL, may_recover=True)
 
 
 class SegmindRequestError(SegmindError):
-    """
-    Segmind refused the request (4xx): repeating it cannot help, and nothing was queued.
+    """Segmind refused the request (4xx). Repeating it cannot help, and nothing was queued."""
 
-    :param status_code: the HTTP status
-    """
-
-    def __init__(self, message: str, *, status_code: int | None = None, request_id: str | None = None) -> None:
-        super().__init__(message, request_id=request_id)
-        self.status_code = status_code  # type: ignore[assignment]  # AirflowException has one of another type
+    policy = Policy("ends", TaskFate.FAIL, not_queued=True)
 
 
 class SegmindAuthError(SegmindRequestError):
-    """The key is missing or refused (401), or the account may not use this (403)."""
+    """The API key is missing or refused (401), or the account may not use this (403)."""
 
 
 class SegmindCreditsError(SegmindRequestError):
@@ -97,64 +143,102 @@ class SegmindCreditsError(SegmindRequestError):
 
 
 class SegmindModelNotFoundError(SegmindRequestError):
-    """There is no such model (404), or it was retired (410)."""
+    """There is no such model (404), or Segmind has retired it (410)."""
 
 
 class SegmindRateLimitError(SegmindError):
     """
-    The account's rate limit is used up (429); nothing was queued.
+    The account's rate limit is used up (429), or has no slot soon enough; nothing was queued.
 
-    :param reset_at: epoch seconds at which the limit resets, at most an hour away
+    :param reset_at: epoch seconds from which requests may go again; after a 429 at most an hour away
     """
 
-    def __init__(self, message: str, *, reset_at: float, request_id: str | None = None) -> None:
-        super().__init__(message, request_id=request_id)
+    policy = Policy(
+        "a submit defers until the reset; any other request waits until then",
+        TaskFate.RETRY,
+        repeat=True,
+        not_queued=True,
+        may_recover=True,
+    )
+
+    def __init__(
+        self, message: str, *, reset_at: float, request_id: str | None = None, status_code: int | None = None
+    ) -> None:
+        super().__init__(message, request_id=request_id, status_code=status_code)
         self.reset_at = reset_at
 
 
 class SegmindServiceError(SegmindError):
-    """
-    Segmind could not be reached, failed (5xx) or answered what makes no sense; a POST so answered was not queued.
+    """Segmind could not be reached, failed (5xx), or sent a response that makes no sense; a submit was not queued."""
 
-    :param status_code: the HTTP status, ``None`` where no answer came
-    """
-
-    def __init__(self, message: str, *, status_code: int | None = None, request_id: str | None = None) -> None:
-        super().__init__(message, request_id=request_id)
-        self.status_code = status_code  # type: ignore[assignment]  # AirflowException has one of another type
+    policy = Policy(
+        "repeats the request, 5 times within a minute; a wait polls until its deadline",
+        TaskFate.RETRY,
+        repeat=True,
+        repeat_submit=True,
+        not_queued=True,
+        may_recover=True,
+    )
 
 
 class SegmindSubmitUnknownError(SegmindError):
-    """A submit's outcome is unknown: the job may run and be billed. A retry looks for it before it pays again."""
+    """The outcome of a submit is unknown: the job may run and be billed. A retry looks for it before it pays again."""
+
+    policy = _RECONCILE
 
 
 class SegmindJobFailedError(SegmindError):
     """
     The job ran and failed. Segmind bills only completed jobs, so this one cost nothing.
 
-    :param detail: the service's own words
+    :param detail: Segmind's own words
     """
 
-    def __init__(self, message: str, *, detail: str, request_id: str | None = None) -> None:
-        super().__init__(message, request_id=request_id)
+    policy = Policy("ends; forgets the checkpoint, because a failed job is not billed", TaskFate.RETRY)
+
+    def __init__(
+        self, message: str, *, detail: str, request_id: str | None = None, status_code: int | None = None
+    ) -> None:
+        super().__init__(message, request_id=request_id, status_code=status_code)
         self.detail = detail
 
 
 class SegmindModerationError(SegmindJobFailedError):
-    """Content moderation blocked the input or the output; the same image will be blocked again."""
+    """Content moderation blocked the input or the output; the same image would be blocked again."""
+
+    policy = Policy("ends; forgets the checkpoint", TaskFate.FAIL)
 
 
 class SegmindJobExpiredError(SegmindError):
-    """Segmind no longer knows the request id (it keeps a record for one hour), or never did."""
+    """Segmind no longer knows the request id (it keeps the record for one hour), or never did."""
+
+    policy = replace(_RECONCILE, handling="looks the job up in the request history", may_recover=True)
 
 
 class SegmindJobTimeoutError(SegmindError):
-    """The deadline passed and the job has not ended. It still runs: keep ``request_id``."""
+    """The deadline passed before the job ended. The job still runs: keep ``request_id``."""
+
+    policy = Policy(
+        "ends after a last poll",
+        TaskFate.RETRY,
+        retry_delay=timedelta(seconds=5),
+        retry_reason="the job still runs: wait for it again",
+    )
 
 
 class SegmindOutputError(SegmindError):
     """The result file is missing, truncated, too large, not an image, or on a host that is not trusted."""
 
+    policy = Policy("downloads the file again, 5 times in all", TaskFate.RETRY, may_recover=True)
+
 
 class SegmindStorageError(SegmindError):
-    """The storage of the source or the destination failed; nothing paid for is lost by it."""
+    """The storage of the source or of the destination failed. The paid result is not lost by it."""
+
+    policy = Policy("ends", TaskFate.RETRY, may_recover=True)
+
+
+class SegmindCheckpointError(SegmindError):
+    """A task's checkpoint exists and cannot be read. It may be about a paid job, so nothing is submitted."""
+
+    policy = Policy("ends; nothing is submitted", TaskFate.RETRY)

@@ -1,1 +1,1 @@
-"""Hundreds of photos through real Airflow while its processes are killed: ``make chaos``."""
+"""Send hundreds of images through real Airflow while its processes are killed: ``make chaos``."""

@@ -1,4 +1,9 @@
-"""``make chaos``: many photos through real Airflow while its processes are killed, and a verdict."""
+"""
+Send many images through real Airflow while its processes are killed, and judge the outcome.
+
+The exit code is 0 if every image is stored and was paid for once, 1 if not, 2 if the run could not be made, and 130 if
+it was interrupted.
+"""
 
 from __future__ import annotations
 
@@ -10,46 +15,47 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from chaos.evidence import gather
-from chaos.histories import history_of
+from chaos.airflow_database import TERMINAL_STATES, AirflowDatabase
+from chaos.environment import Environment
+from chaos.evidence import Evidence, gather_evidence
+from chaos.image_history import describe_history
 from chaos.killer import Killer
-from chaos.plan import OUTSIDE, POINTS, Plan
+from chaos.plan import Plan
 from chaos.postgres import PostgresMissingError
-from chaos.records import TERMINAL, Records
-from chaos.report import in_words
-from chaos.stage import Stage
+from chaos.report import build_report, format_report
 from chaos.verdict import Verdict, judge
 from demo.process import ProcessFailedError, tail
 from demo.stack import Stack
 
-LONGEST = 18 * 60
-"""Seconds for the images; besides, half a minute to a minute to start everything."""
+TIMEOUT = 18 * 60
+"""Seconds for the images. Starting everything takes half a minute to a minute on top."""
 
-ENOUGH = 0.9
-"""The share of the planned kills that must have been done. Some never come: the job ended before its worker waited."""
+REQUIRED_SHARE_OF_KILLS = 0.9
+"""The share of the planned kills that must have happened. Some cannot: a job may end before its worker waits for it."""
 
-TIDY_SECONDS = 90
+CLEANUP_SECONDS = 90
+"""How long Airflow may take to delete the triggers that no task waits for."""
 
 
-class ToldToStopError(BaseException):
-    """A signal asks us to stop."""
+class StopRequestedError(BaseException):
+    """A signal asks this process to stop."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run; 0: every image is stored and was paid for once."""
+    """Make a run and return the exit code."""
     options = _parse(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
-    plan = Plan.make(options.seed, options.images, options.deaths, options.outside)
+        signal.signal(number, _request_stop)
+    plan = Plan.draw(options.seed, options.images, options.deaths, options.outside)
     print(
-        f"Seed {plan.seed}: {len(plan.images)} images, {sum(plan.deaths.values())} deaths of task processes at named "
-        f"points and {len(plan.outside)} kills from outside are planned.\n"
-        "The seed decides the photos, their routes, who dies where and in which order; which tasks a kill from outside "
-        "meets is up to the clock.",
+        f"Seed {plan.seed}: {len(plan.images)} images, {plan.deaths.total()} deaths of task processes at named points "
+        f"and {len(plan.kills)} kills from outside are planned.\n"
+        "The seed decides the photos, their routes, where each task process dies, and the order of the kills from "
+        "outside. Which tasks those meet depends on timing.",
         flush=True,
     )
     try:
@@ -64,149 +70,138 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except (ProcessFailedError, TimeoutError) as error:
-        print(f"{error}\nThis says nothing about the package: the run could not be made.", file=sys.stderr)
+        print(f"{error}\nThe run could not be made, so this says nothing about the package.", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, ToldToStopError):
-        print("\nStopped. Nothing is left running.", file=sys.stderr)
+    except (KeyboardInterrupt, StopRequestedError):
+        print("\nStopped. No process is left running.", file=sys.stderr)
         return 130
 
 
 class Run:
     """
-    One run on a stack.
+    One run.
 
-    :param plan: what to do
-    :param stack: where
-    :param options: of the command line
+    :param plan: its plan
+    :param stack: holds its processes and their folder
+    :param options: the options of the command line
     """
 
     def __init__(self, plan: Plan, stack: Stack, options: argparse.Namespace) -> None:
         self.plan = plan
-        self.stack = stack
         self.options = options
-        self.began = time.monotonic()
-        self.stage: Stage | None = None
+        self.started = time.monotonic()
+        self.environment = Environment(stack, plan, self.report_progress)
+        self.database = AirflowDatabase(self.environment.postgres.address)
+        self.killer = Killer(self.environment, plan, self.report_progress)
 
-    def say(self, words: str) -> None:
-        """Tell what is going on."""
-        print(f"{time.monotonic() - self.began:6.1f} s  {words}", flush=True)
+    def report_progress(self, text: str) -> None:
+        """Print a line with the seconds since the start."""
+        print(f"{time.monotonic() - self.started:6.1f} s  {text}", flush=True)
 
     def run(self) -> int:
-        """Do it all; return the exit code."""
-        self.stage = Stage(self.stack, self.plan, self.say)
+        """Make the run and return the exit code."""
         try:
-            self.stage.fill_bucket()
-            self.say("starting Airflow")
-            self.stage.start_airflow()
-            started = time.monotonic()
-            records = Records(self.stage.postgres.address)
-            killer = Killer(self.stage, self.plan, self.say)
-            in_time = self._watch(killer, records)
-            took = time.monotonic() - started
-            self._let_airflow_tidy_up(killer, records)
-            evidence = gather(self.stage, self.plan, records)
+            self.report_progress("starting Airflow")
+            self.environment.start_run()
+            triggered = time.monotonic()
+            in_time = self._kill_until_all_tasks_ended()
+            seconds = time.monotonic() - triggered
+            self._wait_for_cleanup()
+            evidence = gather_evidence(self.environment, self.database)
             verdict = judge(self.plan, evidence)
             if not in_time:
-                verdict.wrong.insert(0, f"not finished within {LONGEST} s")
-            histories = {
-                image.stem: history_of(image, self.stage, records, evidence)
-                for image in self.plan.images
-                if image.stem in verdict.wrong_images
-            }
-            return self._report(verdict, histories, killer, took)
+                verdict.faults.insert(0, f"the run did not finish within {TIMEOUT} s")
+            return self._finish(verdict, evidence, seconds)
         finally:
-            self.stage.postgres.close()
+            self.environment.postgres.close()
 
-    def _watch(self, killer: Killer, records: Records) -> bool:
-        """Kill and bring back until all tasks have ended; whether that was in time."""
+    def _kill_until_all_tasks_ended(self) -> bool:
+        """Kill processes and start them again until all tasks have ended. Returns whether that was in time."""
         import psycopg2
 
-        killer.start()
-        deadline, look_at, states = time.monotonic() + LONGEST, 0.0, Counter[str]()
+        self.killer.start()
+        deadline, next_query, states = time.monotonic() + TIMEOUT, 0.0, Counter[str]()
         while time.monotonic() < deadline:
-            killer.tick(states["success"])
-            if time.monotonic() >= look_at:
-                look_at = time.monotonic() + 5
+            self.killer.step(states["success"])
+            if time.monotonic() >= next_query:
+                next_query = time.monotonic() + 5
                 with contextlib.suppress(psycopg2.Error):
-                    states = records.states()
-                    named = len(list(self._deaths()))
-                    self.say(
-                        f"{dict(states)}; deaths at named points {named}, from outside {sum(killer.done.values())}"
+                    states = self.database.states()
+                    self.report_progress(
+                        f"{dict(states)}; deaths at named points {self._count_deaths().total()}, "
+                        f"kills from outside {self.killer.done.total()}"
                     )
-            if sum(states.values()) >= len(self.plan.images) and set(states) <= TERMINAL:
-                killer.end_outages()
-                if records.run_state() in TERMINAL:
-                    return True
+            if states.total() >= len(self.plan.images) and set(states) <= TERMINAL_STATES:
+                self.killer.end_outages()
+                with contextlib.suppress(psycopg2.Error):
+                    if self.database.run_state() in TERMINAL_STATES:
+                        return True
             time.sleep(0.2)
-        killer.end_outages()
+        self.killer.end_outages()
         return False
 
-    def _again(self) -> str:
-        sizes = (f"--{name}={getattr(self.options, name)}" for name in ("images", "deaths", "outside"))
-        return f'make chaos SEED={self.plan.seed} ARGS="{" ".join(sizes)}"'
-
-    def _deaths(self) -> Iterator[Path]:
-        assert self.stage is not None
-        return self.stage.deaths.glob("*.json")
-
-    def _let_airflow_tidy_up(self, killer: Killer, records: Records) -> None:
-        """Airflow drops the triggers that nobody waits for a little later."""
+    def _wait_for_cleanup(self) -> None:
+        """Wait until Airflow has deleted the triggers that no task waits for."""
         import psycopg2
 
-        deadline = time.monotonic() + TIDY_SECONDS
+        deadline = time.monotonic() + CLEANUP_SECONDS
         while time.monotonic() < deadline:
-            killer.end_outages()
+            self.killer.end_outages()
             with contextlib.suppress(psycopg2.Error):
-                if records.triggers() == 0 and killer.finished:
+                if self.database.triggers() == 0 and self.killer.finished:
                     return
             time.sleep(0.5)
 
-    def _report(self, verdict: Verdict, histories: dict[str, list[str]], killer: Killer, took: float) -> int:
-        named = Counter(json.loads(path.read_text("utf-8"))["point"] for path in self._deaths())
-        kills = sum(named.values()) + sum(killer.done.values())
-        planned = sum(self.plan.deaths.values()) + len(self.plan.outside)
-        if kills < planned * ENOUGH:
-            verdict.wrong.append(f"only {kills} of {planned} planned kills were done: this proves less than it should")
-        report = {
-            "good": verdict.good,
-            "seed": self.plan.seed,
-            "again": self._again(),
-            "images": len(self.plan.images),
-            "kills": kills,
-            "deaths_at_named_points": {point: named[point] for point in POINTS},
-            "kills_from_outside": {target: killer.done[target] for target in OUTSIDE},
-            "ended_by_themselves": dict(killer.fell),
-            "accepted_posts": verdict.posts,
-            "jobs_failed_unbilled": verdict.failed_jobs,
-            "tries": verdict.tries,
-            "most_tries_of_one_task": verdict.most_tries,
-            "requests": self.stage.emulator.requests()["counts"] if self.stage else {},
-            "seconds": round(took, 1),
-            "seconds_with_start": round(time.monotonic() - self.began, 1),
-            "wrong": verdict.wrong,
-            "wrong_images": {
-                stem: {"wrong": verdict.wrong_images[stem], "history": history} for stem, history in histories.items()
+    def _finish(self, verdict: Verdict, evidence: Evidence, seconds: float) -> int:
+        """Write and print the report and return the exit code."""
+        deaths, outside = self._count_deaths(), self.killer.done
+        kills = deaths.total() + outside.total()
+        planned = self.plan.deaths.total() + len(self.plan.kills)
+        if kills < planned * REQUIRED_SHARE_OF_KILLS:
+            verdict.faults.append(f"only {kills} of {planned} planned kills happened, which proves too little")
+        report = build_report(
+            self.plan,
+            verdict,
+            command=self._command(),
+            deaths=deaths,
+            kills=outside,
+            ended_by_themselves=self.killer.ended_by_themselves,
+            histories={
+                image.stem: describe_history(image, self.environment, self.database, evidence)
+                for image in self.plan.images
+                if image.stem in verdict.image_faults
             },
-        }
+            requests=self.environment.emulator.requests()["counts"],
+            seconds=seconds,
+            seconds_with_start=time.monotonic() - self.started,
+        )
         if self.options.report:
             self.options.report.parent.mkdir(parents=True, exist_ok=True)
             self.options.report.write_text(json.dumps(report, indent=2), "utf-8")
-        print(in_words(report), flush=True)
-        return 0 if verdict.good else 1
+        print(format_report(report), flush=True)
+        return 0 if verdict.passed else 1
+
+    def _count_deaths(self) -> Counter[str]:
+        """Count the deaths that task processes have recorded, by point."""
+        return Counter(path.name.split(".")[1] for path in self.environment.deaths_folder.glob("*.json"))
+
+    def _command(self) -> str:
+        sizes = (f"--{name}={getattr(self.options, name)}" for name in ("images", "deaths", "outside"))
+        return f'make chaos SEED={self.plan.seed} ARGS="{" ".join(sizes)}"'
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
-    parser.add_argument("--images", type=int, default=300)
-    parser.add_argument("--deaths", type=int, default=98, help="of task processes, at named points")
-    parser.add_argument("--outside", type=int, default=40, help="kills from outside")
-    parser.add_argument("--report", type=Path, help="a JSON file to write")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000), help="of the plan")
+    parser.add_argument("--images", type=int, default=300, help="number of images")
+    parser.add_argument("--deaths", type=int, default=98, help="number of deaths of task processes at named points")
+    parser.add_argument("--outside", type=int, default=40, help="number of kills from outside")
+    parser.add_argument("--report", type=Path, help="write the report to this JSON file")
     return parser.parse_args(arguments)
 
 
-def _stop(*_: int | FrameType | None) -> None:
-    raise ToldToStopError
+def _request_stop(*_: int | FrameType | None) -> None:
+    raise StopRequestedError
 
 
 if __name__ == "__main__":

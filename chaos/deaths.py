@@ -1,19 +1,19 @@
 """
-Lets a task process die at a named point, by sending ``SIGKILL`` to itself.
+Makes a task process die at a named point, by sending ``SIGKILL`` to itself.
 
-The DAG file calls :func:`install` in each task process. It wraps the functions in :data:`SEAMS`, which otherwise do
-what they always do. Each death is recorded first, in a file that can be created only once, so that the next try gets
-past the point.
+The DAG file calls :func:`install` in each task process. It wraps the functions of the package that are listed in
+:data:`SEAMS`, which otherwise work as before. Each death is first recorded in a file that can be created only once, so
+the next try passes the point.
 
 ====================== ================================================================================================
-``intent_to_post``      the checkpoint says *submitting*, and the POST was not sent
-``post_to_checkpoint``  the POST was accepted, and its request id is written nowhere
-``checkpoint_to_wait``  the request id is written, and the task has not deferred (or has not begun to wait)
-``while_waiting``       the worker itself waits for the job (``deferrable=False``)
-``mid_download``        the first piece of the result has been written to the temporary file
-``mid_upload``          half of the result has been sent to S3
-``stored_to_delivered`` the result is stored, and the checkpoint does not say so
-``delivered_to_end``    the checkpoint says *delivered*, and Airflow, which does not know of the success, will retry
+``intent_to_post``      The checkpoint says *submitting*, and the POST has not been sent.
+``post_to_checkpoint``  The POST has been accepted, and its request id is not written anywhere.
+``checkpoint_to_wait``  The request id is written, and the task has not deferred (or has not begun to wait).
+``while_waiting``       The worker itself is waiting for the job (``deferrable=False``).
+``mid_download``        The first chunk of the result has been written to the temporary file.
+``mid_upload``          Half of the result has been sent to S3.
+``stored_to_delivered`` The result is stored, and the checkpoint does not say so yet.
+``delivered_to_end``    The checkpoint says *delivered*. Airflow does not know of the success and will retry.
 ====================== ================================================================================================
 """
 
@@ -26,6 +26,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, wraps
 from importlib import import_module
 from operator import attrgetter
@@ -34,201 +35,237 @@ from typing import Any
 
 from chaos.plan import PLAN_VARIABLE, Plan, Point
 
-SEAMS = {
-    "execute": "airflow_provider_segmind.operators.segmind:SegmindJobOperator.execute",
-    "execute_complete": "airflow_provider_segmind.operators.segmind:SegmindJobOperator.execute_complete",
-    "defer": "airflow_provider_segmind.operators.segmind:SegmindJobOperator.defer",
-    "write checkpoint": "airflow_provider_segmind.jobs.checkpoint:TaskCheckpoints.write",
-    "mark delivered": "airflow_provider_segmind.jobs.checkpoint:TaskCheckpoints.mark_delivered",
-    "wait in the worker": "airflow_provider_segmind.jobs.run:JobRun._wait_for_end",
-    "download": "airflow_provider_segmind.jobs.delivery:Delivery._download",
-    "upload": "airflow_provider_segmind.jobs.delivery:store",
-}
-"""The functions of the package that are wrapped. Each has a comment "Chaos seam" where it is defined or called, and a
-test holds both together: who renames one of them sees it fail."""
+Function = Callable[..., Any]
 
-WAITED = 0.7
-"""Seconds into a wait in the worker at which it dies."""
+PACKAGE = "airflow_provider_segmind"
+
+
+@dataclass(frozen=True)
+class Seam:
+    """
+    A function of the package that is wrapped.
+
+    :param name: ``module:function`` or ``module:Class.method``, below the package
+    :param points: the points that it stands for
+    :param caller: the function that calls it, in the same notation, where its own source is elsewhere because it is
+        imported or inherited
+    """
+
+    name: str
+    points: tuple[Point, ...]
+    caller: str | None = None
+
+    @property
+    def marked_function(self) -> str:
+        """The function whose source must have a line ``Chaos seam: <points>``."""
+        return self.caller or self.name
+
+
+EXECUTE = Seam("operators.segmind:SegmindJobOperator.execute", ("delivered_to_end",))
+EXECUTE_COMPLETE = Seam("operators.segmind:SegmindJobOperator.execute_complete", ("delivered_to_end",))
+DEFER = Seam(
+    "operators.segmind:SegmindJobOperator.defer",
+    ("checkpoint_to_wait",),
+    caller="operators.segmind:SegmindJobOperator._defer",
+)
+WRITE_CHECKPOINT = Seam("jobs.checkpoint:TaskCheckpoints.write", ("intent_to_post", "post_to_checkpoint"))
+MARK_DELIVERED = Seam("jobs.checkpoint:TaskCheckpoints.mark_delivered", ("stored_to_delivered",))
+WAIT_IN_WORKER = Seam("jobs.run:JobRun._wait_for_end", ("checkpoint_to_wait", "while_waiting"))
+DOWNLOAD = Seam("jobs.delivery:Delivery._download", ("mid_download",))
+STORE = Seam("jobs.delivery:store", ("mid_upload",), caller="jobs.delivery:Delivery._fetch_and_store")
+
+SEAMS = (EXECUTE, EXECUTE_COMPLETE, DEFER, WRITE_CHECKPOINT, MARK_DELIVERED, WAIT_IN_WORKER, DOWNLOAD, STORE)
+"""All functions of the package that are wrapped. The package marks each with a line ``Chaos seam: <points>``, in its
+docstring or in a comment. ``tests/chaos/test_seams.py`` fails when a function or its mark is missing."""
+
+SECONDS_BEFORE_DEATH = 0.7
+"""How long a task that dies ``while_waiting`` has been waiting by then."""
 
 
 def install() -> None:
-    """Wrap the seams in this process, once; a forked process inherits the wrappers."""
-    if PLAN_VARIABLE not in os.environ or hasattr(seam("upload")[2], "__wrapped__"):
+    """Wrap the seams in this process, once. Forked processes inherit the wrappers."""
+    if PLAN_VARIABLE not in os.environ or hasattr(find_function(STORE.name), "__wrapped__"):
         return
-    scene = _Scene()
-    _wrap("execute", scene.enter)
-    _wrap("execute_complete", scene.enter)
-    _wrap("defer", lambda defer: _die_before_defer(defer, scene))
-    _wrap("write checkpoint", lambda write: _die_around_write(write, scene))
-    _wrap("mark delivered", lambda mark: _die_before_mark(mark, scene))
-    _wrap("wait in the worker", lambda wait: _die_while_waiting(wait, scene))
-    _wrap("download", lambda download: _die_while_downloading(download, scene))
-    _wrap("upload", lambda upload: _die_while_uploading(upload, scene))
+    task = _Task()
+    _wrap(EXECUTE, task.remember_and_die_after)
+    _wrap(EXECUTE_COMPLETE, task.remember_and_die_after)
+    _wrap(DEFER, lambda defer: _die_before(defer, "checkpoint_to_wait", task))
+    _wrap(WRITE_CHECKPOINT, lambda write: _die_around_write(write, task))
+    _wrap(MARK_DELIVERED, lambda mark: _die_before(mark, "stored_to_delivered", task))
+    _wrap(WAIT_IN_WORKER, lambda wait: _die_while_waiting(wait, task))
+    _wrap(DOWNLOAD, lambda download: _die_while_downloading(download, task))
+    _wrap(STORE, lambda store: _die_while_uploading(store, task))
 
 
-def seam(name: str) -> tuple[Any, str, Callable[..., Any]]:
-    """Return the owner of a seam, the attribute's name and the function."""
-    module, _, path = SEAMS[name].partition(":")
+def find_function(name: str) -> Function:
+    """
+    Return a function of the package.
+
+    :param name: as in :class:`Seam`
+    :raises ImportError: there is no such module
+    :raises AttributeError: there is no such function
+    """
+    holder, attribute = _find_holder(name)
+    function: Function = getattr(holder, attribute)
+    return function
+
+
+def _find_holder(name: str) -> tuple[Any, str]:
+    module, _, path = name.partition(":")
     owner, _, attribute = path.rpartition(".")
-    holder = attrgetter(owner)(import_module(module)) if owner else import_module(module)
-    return holder, attribute, getattr(holder, attribute)
+    holder: Any = import_module(f"{PACKAGE}.{module}")
+    return attrgetter(owner)(holder) if owner else holder, attribute
 
 
-def _wrap(name: str, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    holder, attribute, function = seam(name)
-    setattr(holder, attribute, wrapper(function))
+def _wrap(seam: Seam, wrapper: Callable[[Function], Function]) -> None:
+    holder, attribute = _find_holder(seam.name)
+    setattr(holder, attribute, wrapper(getattr(holder, attribute)))
 
 
 @cache
-def _plan(path: str) -> tuple[Path, dict[str, tuple[Point, ...]]]:
+def _read_plan(path: str) -> tuple[Path, dict[str, tuple[Point, ...]]]:
+    """Return the folder of the recorded deaths, and the planned deaths by image."""
     plan = Plan.read(Path(path))
     return Path(path).with_name("deaths"), {image.stem: image.deaths for image in plan.images}
 
 
-class _Scene:
-    """The image that this process is about."""
+class _Task:
+    """The task of this process: which image it is about, and whether the process is to die at a point."""
 
     def __init__(self) -> None:
         self.stem = ""
         self.try_number = 0
 
-    def enter(self, execute: Callable[..., Any]) -> Callable[..., Any]:
+    def remember_and_die_after(self, execute: Function) -> Function:
+        """Wrap a method that Airflow calls: note its image before, and die after a success."""
+
         @wraps(execute)
-        def entered(operator: Any, context: Any, *rest: Any, **options: Any) -> Any:
+        def wrapped(operator: Any, context: Any, *arguments: Any, **options: Any) -> Any:
             self.stem = Path(operator.image).stem
             self.try_number = context["ti"].try_number
-            facts = execute(operator, context, *rest, **options)
+            facts = execute(operator, context, *arguments, **options)
             self.die_at("delivered_to_end")
             return facts
 
-        return entered
+        return wrapped
 
-    def expects(self, point: Point) -> bool:
-        """Whether a death at this point is planned and has not happened."""
-        folder, deaths = _plan(os.environ[PLAN_VARIABLE])
+    def is_to_die_at(self, point: Point) -> bool:
+        """Whether a death at this point is planned and has not happened yet."""
+        folder, deaths = _read_plan(os.environ[PLAN_VARIABLE])
         return point in deaths.get(self.stem, ()) and not (folder / f"{self.stem}.{point}.json").exists()
 
     def die_at(self, point: Point) -> None:
-        """Die, if it is the time."""
-        if not self.expects(point):
+        """Kill this process, if a death at this point is planned and has not happened yet."""
+        if not self.is_to_die_at(point):
             return
-        folder, _ = _plan(os.environ[PLAN_VARIABLE])
+        folder, _ = _read_plan(os.environ[PLAN_VARIABLE])
         record = {"stem": self.stem, "point": point, "at": time.time(), "pid": os.getpid(), "try": self.try_number}
         try:
             with (folder / f"{self.stem}.{point}.json").open("x", encoding="utf-8") as file:
                 json.dump(record, file)
         except FileExistsError:
-            return  # another process of the same task was quicker
+            return  # another process of the same task died here a moment ago
         os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(60)  # the signal needs a moment where another thread asks for it
+        time.sleep(60)  # a signal that another thread sends takes a moment to end this one
 
 
-def _die_around_write(write: Callable[..., None], scene: _Scene) -> Callable[..., None]:
+def _die_before(function: Function, point: Point, task: _Task) -> Function:
+    @wraps(function)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        task.die_at(point)
+        return function(*arguments, **options)
+
+    return wrapped
+
+
+def _die_around_write(write: Function, task: _Task) -> Function:
+    """Die before the write of a request id, or after the write of *submitting*."""
+
     @wraps(write)
-    def mortal(self: Any, checkpoint: Any) -> None:
+    def wrapped(checkpoints: Any, checkpoint: Any) -> None:
         if checkpoint.request_id is not None:
-            scene.die_at("post_to_checkpoint")
-        write(self, checkpoint)
+            task.die_at("post_to_checkpoint")
+        write(checkpoints, checkpoint)
         if checkpoint.request_id is None:
-            scene.die_at("intent_to_post")
+            task.die_at("intent_to_post")
 
-    return mortal
-
-
-def _die_before_defer(defer: Callable[..., Any], scene: _Scene) -> Callable[..., Any]:
-    @wraps(defer)
-    def mortal(self: Any, *rest: Any, **options: Any) -> Any:
-        scene.die_at("checkpoint_to_wait")
-        return defer(self, *rest, **options)
-
-    return mortal
+    return wrapped
 
 
-def _die_while_waiting(wait: Callable[..., Any], scene: _Scene) -> Callable[..., Any]:
+def _die_while_waiting(wait: Function, task: _Task) -> Function:
     @wraps(wait)
-    def mortal(*arguments: Any) -> Any:
-        scene.die_at("checkpoint_to_wait")
-        if not scene.expects("while_waiting"):
-            return wait(*arguments)
-        timer = threading.Timer(WAITED, scene.die_at, ["while_waiting"])
-        timer.daemon = True
-        timer.start()
+    def wrapped(*arguments: Any) -> Any:
+        task.die_at("checkpoint_to_wait")
+        if task.is_to_die_at("while_waiting"):
+            timer = threading.Timer(SECONDS_BEFORE_DEATH, task.die_at, ["while_waiting"])
+            timer.daemon = True
+            timer.start()
         return wait(*arguments)
 
-    return mortal
+    return wrapped
 
 
-class _Spool:
-    """A file whose writer dies once it has written."""
+def _die_while_downloading(download: Function, task: _Task) -> Function:
+    @wraps(download)
+    def wrapped(run: Any, result: Any, spool: Any) -> Any:
+        return download(run, result, _DyingFile(spool, task) if task.is_to_die_at("mid_download") else spool)
 
-    def __init__(self, file: Any, scene: _Scene) -> None:
+    return wrapped
+
+
+class _DyingFile:
+    """A file that kills this process after its first write."""
+
+    def __init__(self, file: Any, task: _Task) -> None:
         self._file = file
-        self._scene = scene
+        self._task = task
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
-    def write(self, piece: bytes) -> int:
-        written: int = self._file.write(piece)
-        self._scene.die_at("mid_download")
+    def write(self, chunk: bytes) -> int:
+        written: int = self._file.write(chunk)
+        self._task.die_at("mid_download")
         return written
 
 
-def _die_while_downloading(download: Callable[..., Any], scene: _Scene) -> Callable[..., Any]:
-    @wraps(download)
-    def mortal(run: Any, result: Any, spool: Any) -> Any:
-        return download(run, result, _Spool(spool, scene) if scene.expects("mid_download") else spool)
+def _die_while_uploading(store: Function, task: _Task) -> Function:
+    @wraps(store)
+    def wrapped(file: Any, *arguments: Any, **options: Any) -> Any:
+        if not task.is_to_die_at("mid_upload"):
+            return store(file, *arguments, **options)
+        with _DeathWhileSending(task, after_bytes=file.seek(0, os.SEEK_END) // 2):
+            return store(file, *arguments, **options)
 
-    return mortal
-
-
-def _die_while_uploading(upload: Callable[..., None], scene: _Scene) -> Callable[..., None]:
-    @wraps(upload)
-    def mortal(file: Any, *rest: Any, **options: Any) -> None:
-        if not scene.expects("mid_upload"):
-            upload(file, *rest, **options)
-            return
-        with _DeathOnTheWire(scene, half=file.seek(0, os.SEEK_END) // 2):
-            upload(file, *rest, **options)
-
-    return mortal
+    return wrapped
 
 
-class _DeathOnTheWire:
-    """Counts what goes out over HTTP, and dies at the half of a file."""
+class _DeathWhileSending:
+    """Counts what this process sends over HTTP, and kills it after a number of bytes."""
 
-    def __init__(self, scene: _Scene, half: int) -> None:
-        self._scene = scene
-        self._half = half
+    def __init__(self, task: _Task, after_bytes: int) -> None:
+        self._task = task
+        self._after_bytes = after_bytes
         self._sent = 0
         self._send = http.client.HTTPConnection.send
 
     def __enter__(self) -> None:
-        send, death = self._send, self
+        send, count = self._send, self._count
 
-        def counted(self: http.client.HTTPConnection, data: Any) -> None:
-            if hasattr(data, "read"):  # a whole file at once: in pieces, so that there is a middle
-                for piece in iter(lambda: data.read(16 * 1024), b""):
-                    counted(self, piece)
+        def counting_send(self: http.client.HTTPConnection, data: Any) -> None:
+            if hasattr(data, "read"):  # a whole file, which is sent in chunks so that it can be interrupted
+                for chunk in iter(lambda: data.read(16 * 1024), b""):
+                    counting_send(self, chunk)
                 return
             send(self, data)
-            death.count(len(data))
+            count(len(data))
 
-        http.client.HTTPConnection.send = counted  # type: ignore[method-assign]
+        http.client.HTTPConnection.send = counting_send  # type: ignore[method-assign]
 
     def __exit__(self, *_: object) -> None:
         http.client.HTTPConnection.send = self._send  # type: ignore[method-assign]
 
-    def count(self, size: int) -> None:
+    def _count(self, size: int) -> None:
         self._sent += size
-        if self._sent > self._half:
-            self._scene.die_at("mid_upload")
-
-
-def _die_before_mark(mark: Callable[..., None], scene: _Scene) -> Callable[..., None]:
-    @wraps(mark)
-    def mortal(*arguments: Any) -> None:
-        scene.die_at("stored_to_delivered")
-        mark(*arguments)
-
-    return mortal
+        if self._sent > self._after_bytes:
+            self._task.die_at("mid_upload")

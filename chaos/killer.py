@@ -1,4 +1,4 @@
-"""Kills from outside, and brings back what is dead, as the supervisor of a production system does."""
+"""Kills processes from outside and starts them again, as the supervisor of a production system does."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from chaos.environment import Environment
 from chaos.plan import OutsideKill, Plan, Target
-from chaos.stage import Stage
 from demo.process import Process
 
-TASK = re.compile(r"^airflow worker -- [0-9a-f]{8}-")
-"""The title of a task process. Its supervisor, a worker of the executor, is called otherwise."""
+TASK_PROCESS = re.compile(r"^airflow worker -- [0-9a-f]{8}-")
+"""The title of a task process. The title of its supervisor, a worker of the executor, is a different one."""
 
-PACE = 0.9
-"""The share of the images at which the last kill is due."""
+LAST_KILL_AT = 0.8
+"""The share of finished images at which the last kill is due. The recovery from it, up to a minute where a host of the
+scheduler was killed, overlaps with the images that are left."""
 
-GET_SECONDS = 30.0
-"""Seconds after which the next kill comes all the same where the images do not get on."""
+MAX_WAIT = 30.0
+"""Seconds after which the next kill comes although too few images have finished."""
 
-RESTARTED_AS: dict[Target, str] = {
+COMPONENT: dict[Target, str] = {
     "scheduler": "scheduler",
     "scheduler_host": "scheduler",
     "triggerer": "triggerer",
@@ -36,132 +37,136 @@ RESTARTED_AS: dict[Target, str] = {
     "s3": "s3",
     "postgres": "postgres",
 }
+"""The process that is killed and started again, by the target of a kill."""
 
 
 @dataclass
 class Killer:
     """
-    Carries out a plan's kills from outside, in its order.
+    Carries out a plan's kills from outside, in order.
 
-    :param stage: whom to kill
-    :param plan: in which order, and how far apart
-    :param say: told each kill
+    :param environment: holds the processes
+    :param plan: the plan of the run
+    :param report: called with a line about each kill
     """
 
-    stage: Stage
+    environment: Environment
     plan: Plan
-    say: Callable[[str], None]
+    report: Callable[[str], None]
     done: Counter[str] = field(default_factory=Counter)
-    fell: Counter[str] = field(default_factory=Counter)
-    """Components that ended by themselves, because something else was away."""
+    ended_by_themselves: Counter[str] = field(default_factory=Counter)
+    """Components that ended because another one was down."""
 
     def __post_init__(self) -> None:
-        self._left = list(self.plan.outside)
+        self._pending = list(self.plan.kills)
         self._next_at = 0.0
-        self._back_at: dict[str, float] = {}
-        self._silent_until = 0.0
-        self._draw = random.Random(f"{self.plan.seed} victims")
+        self._restart_at: dict[str, float] = {}
+        self._s3_silent_until: float | None = None
+        self._victims = random.Random(f"{self.plan.seed} victims")
         self._due: OutsideKill | None = None
 
     @property
     def finished(self) -> bool:
-        """Whether all has been done and everything runs again."""
-        return not self._left and not self._due and not self._back_at and not self._silent_until
+        """Whether no kill is left to do and everything is running again."""
+        return not self._pending and not self._due and not self._restart_at and self._s3_silent_until is None
 
     def start(self) -> None:
-        """Begin to count the time."""
-        self._next_at = time.monotonic() + self._left[0].after if self._left else 0.0
+        """Start the clock for the first kill."""
+        self._next_at = time.monotonic() + self._pending[0].delay if self._pending else 0.0
 
-    def tick(self, finished: int) -> None:
+    def step(self, finished_images: int) -> None:
         """
-        Do what is due.
+        Do what is due now: restart processes, and kill the next target.
 
-        :param finished: how many images are done: the kills keep pace with them, however fast the machine is
+        :param finished_images: how many images are finished. The kills are spread over the images, so that they meet
+            work on any machine, however fast it is
         """
         now = time.monotonic()
-        self._bring_back(now)
-        pace = len(self.plan.images) * PACE * sum(self.done.values()) / max(len(self.plan.outside), 1)
-        waited = now >= self._next_at + GET_SECONDS
-        if self._due is None and self._left and now >= self._next_at and (finished >= pace or waited):
-            self._due = self._left.pop(0)
-        if self._due is not None and self._strike(self._due, now):
+        self._restart_what_is_due(now)
+        share_of_kills = self.done.total() / max(len(self.plan.kills), 1)
+        enough_images = finished_images >= len(self.plan.images) * LAST_KILL_AT * share_of_kills
+        is_time = now >= self._next_at if enough_images else now >= self._next_at + MAX_WAIT
+        if self._due is None and self._pending and is_time:
+            self._due = self._pending.pop(0)
+        if self._due is not None and self._kill(self._due, now):
             self.done[self._due.target] += 1
-            self.say(f"killed {self._due.target}")
+            self.report(f"killed {self._due.target}")
             self._due = None
-            if self._left:
-                self._next_at = now + self._left[0].after
+            if self._pending:
+                self._next_at = now + self._pending[0].delay
 
     def end_outages(self) -> None:
-        """Bring everything back now."""
-        self._left.clear()
+        """Cancel the kills that are left and start everything again now."""
+        self._pending.clear()
         self._due = None
-        self._back_at = dict.fromkeys(self._back_at, 0.0)
-        self._silent_until = min(self._silent_until, 0.001)
-        self._bring_back(time.monotonic())
+        self._restart_at = dict.fromkeys(self._restart_at, 0.0)
+        if self._s3_silent_until is not None:
+            self._s3_silent_until = 0.0
+        self._restart_what_is_due(time.monotonic())
 
-    def _bring_back(self, now: float) -> None:
-        if self._silent_until and now >= self._silent_until:
-            self._silent_until = 0.0
-            self.stage.relay.kill(signal.SIGCONT)
-        for name, process in self.stage.processes().items():
-            if not process.running and name not in self._back_at:
-                self.fell[name] += 1
-                self.say(f"{name} has ended by itself with code {process.returncode}")
-                self._back_at[name] = now + 1
-            if name in self._back_at and now >= self._back_at[name]:
-                if process.running:
-                    continue
+    def _restart_what_is_due(self, now: float) -> None:
+        if self._s3_silent_until is not None and now >= self._s3_silent_until:
+            self._s3_silent_until = None
+            self.environment.s3_proxy.kill(signal.SIGCONT)
+        for name, process in self.environment.processes().items():
+            if not process.running and name not in self._restart_at:
+                self.ended_by_themselves[name] += 1
+                self.report(f"{name} ended by itself with code {process.returncode}")
+                self._restart_at[name] = now + 1
+            if name in self._restart_at and now >= self._restart_at[name] and not process.running:
                 process.start(leave_orphans=True)
                 if name == "postgres":
-                    self.stage.postgres.wait_until_up()
-                del self._back_at[name]
+                    self.environment.postgres.wait_until_up()
+                del self._restart_at[name]
 
-    def _strike(self, kill: OutsideKill, now: float) -> bool:
-        """Kill; ``False``: the victim is not there just now."""
+    def _kill(self, kill: OutsideKill, now: float) -> bool:
+        """Kill a target. Returns ``False`` if it is not running at the moment."""
         target = kill.target
         if target == "task":
             return self._kill_a_task()
         if target == "postgres_backend":
-            return "postgres" not in self._back_at and self.stage.postgres.kill_backend()
+            return "postgres" not in self._restart_at and self.environment.postgres.kill_backend()
+        s3_is_silent = self._s3_silent_until is not None
         if target == "s3_silent":
-            if self._silent_until or "s3" in self._back_at:
+            if s3_is_silent or "s3" in self._restart_at:
                 return False
-            self.stage.relay.kill(signal.SIGSTOP)
-            self._silent_until = now + kill.down
+            self.environment.s3_proxy.kill(signal.SIGSTOP)
+            self._s3_silent_until = now + kill.downtime
             return True
-        name = RESTARTED_AS[target]
-        process = self.stage.processes()[name]
-        if name in self._back_at or not process.running or (name == "s3" and self._silent_until):
+        name = COMPONENT[target]
+        process = self.environment.processes()[name]
+        if name in self._restart_at or not process.running or (name == "s3" and s3_is_silent):
             return False
         if target == "postgres":
-            self.stage.postgres.crash()
+            self.environment.postgres.crash()
         elif target.endswith("_host"):
-            _kill_with_children(process)
+            _kill_with_descendants(process)
         else:
             process.kill()
-        self._back_at[name] = now + kill.down
+        self._restart_at[name] = now + kill.downtime
         return True
 
     def _kill_a_task(self) -> bool:
-        found = []
+        tasks = []
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
-                if TASK.match(" ".join(process.cmdline())):
-                    found.append(process)
-        if not found:
+                if TASK_PROCESS.match(" ".join(process.cmdline())):
+                    tasks.append(process)
+        if not tasks:
             return False
         with contextlib.suppress(psutil.Error):
-            self._draw.choice(found).kill()
+            self._victims.choice(tasks).kill()
             return True
         return False
 
 
-def _kill_with_children(process: Process) -> None:
-    """Kill a component with all that it started; those of its predecessors that live on too."""
-    family: list[psutil.Process] = []
-    for guardian in [process.guardian_pid] if process.guardian_pid else []:
+def _kill_with_descendants(process: Process) -> None:
+    """Kill a component and everything that it started, directly or not."""
+    if process.guardian_pid is None:
+        return
+    descendants: list[psutil.Process] = []
+    with contextlib.suppress(psutil.Error):
+        descendants = psutil.Process(process.guardian_pid).children(recursive=True)
+    for descendant in descendants:
         with contextlib.suppress(psutil.Error):
-            family += psutil.Process(guardian).children(recursive=True)
-    for member in family:
-        with contextlib.suppress(psutil.Error):
-            member.kill()
+            descendant.kill()

@@ -1,9 +1,9 @@
 """
-A TCP relay to be killed in the place of S3.
+A TCP proxy that is killed in the place of S3.
 
-The S3 server keeps its objects in memory, so its own death would be amnesia, which real S3 does not have. Whoever talks
-to it does so through this process. Its ``SIGKILL`` cuts all connections in the middle and refuses new ones; its
-``SIGSTOP`` leaves them open and silent. To a client both are what an outage of S3 is.
+The S3 server keeps its objects in memory and would lose them if it were killed, which real S3 does not. So Airflow
+reaches it through this process. ``SIGKILL`` breaks all connections in the middle and refuses new ones; ``SIGSTOP``
+leaves them open and silent. To a client, both are what an outage of S3 looks like.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import contextlib
 CHUNK = 64 * 1024
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Carry bytes one way until that way ends."""
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy bytes in one direction until the sender closes it."""
     with contextlib.suppress(OSError):
-        while piece := await reader.read(CHUNK):
-            writer.write(piece)
+        while chunk := await reader.read(CHUNK):
+            writer.write(chunk)
             await writer.drain()
     with contextlib.suppress(OSError):
         if writer.can_write_eof():
@@ -28,32 +28,32 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def serve(port: int, target_port: int) -> None:
     """
-    Relay for ever.
+    Forward connections until the process ends.
 
-    :param port: where to listen, on the loopback
-    :param target_port: where the server is, there too
+    :param port: the port to listen on, on the loopback interface
+    :param target_port: the server's port, also on the loopback interface
     """
 
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", target_port)
+            target_reader, target_writer = await asyncio.open_connection("127.0.0.1", target_port)
         except OSError:
             writer.transport.abort()
             return
         try:
-            await asyncio.gather(_pump(reader, there_writer), _pump(there_reader, writer))
+            await asyncio.gather(_copy(reader, target_writer), _copy(target_reader, writer))
         finally:
             writer.close()
-            there_writer.close()
+            target_writer.close()
 
-    server = await asyncio.start_server(relay, "127.0.0.1", port, backlog=256)
-    print(f"relaying {port} to {target_port}", flush=True)
+    server = await asyncio.start_server(forward, "127.0.0.1", port, backlog=256)
+    print(f"forwarding {port} to {target_port}", flush=True)
     async with server:
         await server.serve_forever()
 
 
 def main() -> None:
-    """Read the command line and relay."""
+    """Read the command line and forward connections."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--target-port", type=int, required=True)

@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own, from the system's packages, in a temporary folder."""
+"""A private PostgreSQL server in a temporary folder, run from the system's packages."""
 
 from __future__ import annotations
 
@@ -19,59 +19,59 @@ from demo.process import Process, ProcessFailedError
 from demo.stack import Stack
 
 USER, DATABASE = "postgres", "airflow"
-PLACES = ("/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/opt")
+SEARCHED_FOLDERS = ("/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/opt")
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "80",
     "shared_buffers": "64MB",
-    # Processes are killed here, the machine is not: what was written to the kernel is not lost. Commits stay commits.
+    # Only processes are killed, never the machine, so what was written to the kernel is not lost and commits last.
     "fsync": "off",
     "full_page_writes": "off",
-    # So that a killed backend takes all others with it, and the server comes back by itself, as in production.
+    # When a backend is killed, the server ends all others and recovers by itself, as in production.
     "restart_after_crash": "on",
 }
 
 
 class PostgresMissingError(Exception):
-    """There is no PostgreSQL server on this machine; the text says how to get one."""
+    """There is no PostgreSQL server on this machine. The message says how to install one."""
 
 
-def binaries() -> Path:
-    """Return the folder of ``initdb`` and ``postgres``; installs them where that is Debian and we are root."""
+def find_or_install() -> Path:
+    """Return the folder of ``initdb`` and ``postgres``. On Debian as root, install them if they are missing."""
     if found := _find():
         return found
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        print("PostgreSQL is missing: apt-get install postgresql", flush=True)
+        print("PostgreSQL is missing. Installing it with apt-get.", flush=True)
         env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         for command in (["update"], ["install", "--yes", "--no-install-recommends", "postgresql"]):
             subprocess.run(["apt-get", "--quiet", *command], env=env, check=True, stdout=subprocess.DEVNULL)
         if found := _find():
             return found
     raise PostgresMissingError(
-        "This needs a PostgreSQL server (initdb, postgres; 13 or newer). Install it: `apt-get install postgresql`, "
-        "`dnf install postgresql-server` or `brew install postgresql`. It need not run; we start one of our own."
+        "The chaos run needs a PostgreSQL server (initdb and postgres, 13 or newer). Install it with `apt-get install "
+        "postgresql`, `dnf install postgresql-server` or `brew install postgresql`. It does not have to be running."
     )
 
 
 def _find() -> Path | None:
-    folders = [path.parent for place in PLACES for path in Path(place).glob("*/bin/initdb")]
+    folders = [path.parent for searched in SEARCHED_FOLDERS for path in Path(searched).glob("*/bin/initdb")]
     if on_path := shutil.which("initdb"):
         folders.append(Path(on_path).resolve().parent)
-    fitting = [folder for folder in folders if (folder / "postgres").exists()]
-    return max(fitting, key=lambda folder: [int(number) for number in re.findall(r"\d+", str(folder))], default=None)
+    complete = [folder for folder in folders if (folder / "postgres").exists()]
+    return max(complete, key=lambda folder: [int(number) for number in re.findall(r"\d+", str(folder))], default=None)
 
 
 class Postgres:
     """
-    One server with one empty database, on a free port of the loopback; it ends with the stack.
+    One server with one empty database, on a free port of the loopback interface. It ends with the stack.
 
-    :param stack: where it runs
+    :param stack: holds its process and its folder
     """
 
     def __init__(self, stack: Stack) -> None:
-        self._binaries = binaries()
+        self._binaries = find_or_install()
         self._data = stack.scratch / "postgres"
         self._data.mkdir(mode=0o700)
         self._as_user: list[str] = []
@@ -102,20 +102,20 @@ class Postgres:
             check=False,
         )
         if done.returncode:
-            raise ProcessFailedError(f"initdb has failed: {done.stderr or done.stdout}")
+            raise ProcessFailedError(f"initdb failed: {done.stderr or done.stdout}")
 
     @property
     def address(self) -> str:
-        """What psycopg2 connects to."""
+        """The database, in psycopg2's notation."""
         return f"host=127.0.0.1 port={self.port} user={USER} dbname={DATABASE} connect_timeout=5"
 
     @property
     def airflow_url(self) -> str:
-        """What ``[database] sql_alchemy_conn`` is to be."""
+        """The value of ``[database] sql_alchemy_conn``."""
         return f"postgresql+psycopg2://{USER}@127.0.0.1:{self.port}/{DATABASE}"
 
     def wait_until_up(self, timeout: float = 60) -> None:
-        """Wait until it takes connections."""
+        """Wait until it accepts connections."""
         import psycopg2
 
         deadline = time.monotonic() + timeout
@@ -141,11 +141,15 @@ class Postgres:
             connection.close()
 
     def crash(self) -> None:
-        """End it at once, without a checkpoint, as ``pg_ctl stop -m immediate`` does; to be started again."""
+        """End it at once, as ``pg_ctl stop -m immediate`` does. It recovers when it is started again."""
         self.process.kill(signal.SIGQUIT)
 
     def kill_backend(self) -> bool:
-        """``SIGKILL`` a process that serves a client: the server drops all others too, and recovers by itself."""
+        """
+        ``SIGKILL`` a process that serves a client. The server then ends all others too, and recovers by itself.
+
+        :return: ``False`` if there is no such process
+        """
         if self.process.pid is None:
             return False
         for child in psutil.Process(self.process.pid).children():
@@ -155,7 +159,7 @@ class Postgres:
         return False
 
     def close(self) -> None:
-        """End it so that it can release its shared memory, which a plain SIGKILL would leave behind."""
+        """Stop it in a way that releases its shared memory, which a SIGKILL would leave behind."""
         if self.process.running:
             self.crash()
             with contextlib.suppress(ProcessFailedError):

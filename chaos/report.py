@@ -1,41 +1,97 @@
-"""A run's report for a person."""
+"""The report of a run: as a JSON object, and as text."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-SHOWN = 5
-"""Images whose whole history is printed; the JSON report has them all."""
+from chaos.plan import POINTS, TARGET_WEIGHTS, Plan
+from chaos.verdict import Verdict
+
+MAX_HISTORIES = 5
+"""The number of faulty images whose history is printed. The JSON report has all of them."""
 
 
-def in_words(report: Mapping[str, Any]) -> str:
+def build_report(
+    plan: Plan,
+    verdict: Verdict,
+    *,
+    command: str,
+    deaths: Counter[str],
+    kills: Counter[str],
+    ended_by_themselves: Mapping[str, int],
+    histories: Mapping[str, list[str]],
+    requests: Mapping[str, int],
+    seconds: float,
+    seconds_with_start: float,
+) -> dict[str, Any]:
+    """
+    Return the report as a JSON object.
+
+    :param plan: the plan of the run
+    :param verdict: its verdict
+    :param command: the command that runs the same plan again
+    :param deaths: deaths of task processes, by point
+    :param kills: kills from outside, by target
+    :param ended_by_themselves: components that ended because another one was down
+    :param histories: the history of each faulty image, by stem
+    :param requests: the requests that the emulator has received, by kind
+    :param seconds: how long the images took
+    :param seconds_with_start: how long the whole run took
+    """
+    return {
+        "passed": verdict.passed,
+        "seed": plan.seed,
+        "command": command,
+        "images": len(plan.images),
+        "kills": deaths.total() + kills.total(),
+        "deaths_at_named_points": {point: deaths[point] for point in POINTS},
+        "kills_from_outside": {target: kills[target] for target in TARGET_WEIGHTS},
+        "ended_by_themselves": dict(ended_by_themselves),
+        "accepted_posts": verdict.posts,
+        "failed_jobs": verdict.failed_jobs,
+        "tries": verdict.tries,
+        "most_tries_of_one_task": verdict.most_tries,
+        "requests": dict(requests),
+        "seconds": round(seconds, 1),
+        "seconds_with_start": round(seconds_with_start, 1),
+        "faults": verdict.faults,
+        "image_faults": {
+            stem: {"faults": faults, "history": histories[stem]} for stem, faults in verdict.image_faults.items()
+        },
+    }
+
+
+def format_report(report: Mapping[str, Any]) -> str:
     """
     Return the report as text.
 
-    :param report: what the JSON file holds
+    :param report: what :func:`build_report` returned
     """
-    failed = report["jobs_failed_unbilled"]
+    failed = report["failed_jobs"]
     lines = [
         "",
         f"Seed {report['seed']}: {report['images']} images in {report['seconds']:.0f} s "
-        f"({report['seconds_with_start']:.0f} s with the start of everything)",
+        f"({report['seconds_with_start']:.0f} s including the start of all processes)",
         f"Kills: {report['kills']}",
-        f"  of task processes at named points: {_counts(report['deaths_at_named_points'])}",
+        f"  task processes at named points: {_counts(report['deaths_at_named_points'])}",
         f"  from outside: {_counts(report['kills_from_outside'])}",
-        f"  ended by themselves, for want of another: {_counts(report['ended_by_themselves']) or 'none'}",
-        f"Tries of tasks: {report['tries']}, most of one task: {report['most_tries_of_one_task']}",
-        f"Accepted POSTs: {report['accepted_posts']}, of which {failed} failed at the service and cost nothing",
+        f"Components that ended by themselves: {_counts(report['ended_by_themselves']) or 'none'}",
+        f"Tries of tasks: {report['tries']}, at most {report['most_tries_of_one_task']} of one task",
+        f"Accepted POSTs: {report['accepted_posts']}, of which {failed} failed at Segmind and were not billed",
     ]
-    if report["good"]:
-        lines.append("Every image is stored, correct by its content, and was paid for once. Nothing is left behind.")
+    if report["passed"]:
+        lines.append(
+            "PASSED: Every image is stored with the right content and was paid for once. Nothing was left behind."
+        )
         return "\n".join(lines)
-    lines += ["", "WRONG:", *report["wrong"]]
-    for number, (stem, found) in enumerate(report["wrong_images"].items()):
-        lines += ["", f"{stem}: {'; '.join(found['wrong'])}"]
-        if number < SHOWN:
-            lines += [f"    {line}" for line in found["history"]]
-    lines += ["", f"The same plan again: {report['again']}"]
+    lines += ["", "FAILED:", *report["faults"]]
+    for number, (stem, image) in enumerate(report["image_faults"].items()):
+        lines += ["", f"{stem}: {'; '.join(image['faults'])}"]
+        if number < MAX_HISTORIES:
+            lines += [f"    {line}" for line in image["history"]]
+    lines += ["", f"Run the same plan again: {report['command']}"]
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""What must be true in the end, image by image and as a whole: from the evidence to what is wrong, and nothing else."""
+"""What must be true at the end of a run, for each image and as a whole, decided from the evidence alone."""
 
 from __future__ import annotations
 
@@ -9,41 +9,42 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chaos import photos
-from chaos.evidence import Evidence
+from chaos.airflow_database import CheckpointRecord
+from chaos.evidence import Evidence, StoredObject
 from chaos.plan import ImagePlan, Plan
 
 
 @dataclass
 class Verdict:
     """
-    What was found.
+    The result of a run.
 
-    :param wrong_images: what is wrong, by image
-    :param wrong: what is wrong as a whole
-    :param posts: how many POSTs were accepted
-    :param failed_jobs: how many of them failed at the service and were not billed
-    :param tries: how many tries all tasks had
-    :param most_tries: and the one that had most
+    :param image_faults: what is wrong with single images, by stem
+    :param faults: what is wrong as a whole
+    :param posts: the number of accepted POSTs
+    :param failed_jobs: how many of their jobs failed at Segmind, which does not bill them
+    :param tries: the number of tries of all tasks
+    :param most_tries: the highest number of tries of one task
     """
 
-    wrong_images: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    wrong: list[str] = field(default_factory=list)
+    image_faults: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    faults: list[str] = field(default_factory=list)
     posts: int = 0
     failed_jobs: int = 0
     tries: int = 0
     most_tries: int = 0
 
     @property
-    def good(self) -> bool:
+    def passed(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.wrong and not self.wrong_images
+        return not self.faults and not self.image_faults
 
 
 def judge(plan: Plan, evidence: Evidence) -> Verdict:
     """
-    Return the verdict.
+    Compare what was found with what must be true.
 
-    :param plan: what was asked for
+    :param plan: the plan of the run
     :param evidence: what was found
     """
     verdict = Verdict(
@@ -53,58 +54,74 @@ def judge(plan: Plan, evidence: Evidence) -> Verdict:
         most_tries=max((task.try_number for task in evidence.tasks), default=0),
     )
     for number, image in enumerate(plan.images):
-        if faults := list(_faults_of(plan, number, image, evidence)):
-            verdict.wrong_images[image.stem] = faults
-    verdict.wrong += _left_behind(plan, evidence)
+        if faults := list(_image_faults(plan, number, image, evidence)):
+            verdict.image_faults[image.stem] = faults
+    verdict.faults += _overall_faults(plan, evidence)
     return verdict
 
 
 def jobs_of(image: ImagePlan, evidence: Evidence) -> list[Mapping[str, Any]]:
-    """
-    Return the accepted POSTs of an image.
-
-    :param image: the image
-    :param evidence: what was found
-    """
+    """Return the jobs of the accepted POSTs of an image."""
     if image.route.endswith("inline"):
         identity = f"sha256:{hashlib.sha256(evidence.sources[image.source]).hexdigest()}"
         return [job for job in evidence.jobs if job["image"] == identity]
     return [job for job in evidence.jobs if job["image"].endswith(f"/{image.stem}.jpg")]
 
 
-def _faults_of(plan: Plan, number: int, image: ImagePlan, evidence: Evidence) -> Iterator[str]:
+def _image_faults(plan: Plan, number: int, image: ImagePlan, evidence: Evidence) -> Iterator[str]:
     states = {(task.task_id, task.map_index): task.state for task in evidence.tasks}
     if (state := states.get((image.route, image.map_index), "missing")) != "success":
         yield f"its task is {state}"
     jobs = jobs_of(image, evidence)
-    billed = {job["request_id"] for job in jobs if job["state"] != "FAILED"}
-    if len(billed) != 1:
-        yield f"{len(jobs)} accepted POSTs, of which {len(billed)} did not fail at the service"
+    paid = sorted(job["request_id"] for job in jobs if job["state"] != "FAILED")
+    if len(paid) != 1:
+        yield f"{len(jobs)} POSTs were accepted, and {len(paid)} of their jobs were paid for"
+    for checkpoint in evidence.checkpoints:
+        if (checkpoint.task_id, checkpoint.map_index) == (image.route, image.map_index):
+            yield from _checkpoint_faults(checkpoint, paid)
     stored = evidence.stored.get(image.target)
     if stored is None:
-        yield "it is not stored"
-        return
-    if fault := photos.fault_of(stored.content, plan.seed, number, len(plan.images)):
-        yield f"what is stored: {fault}"
-    if stored.metadata.get("segmind-request-id") not in billed:
-        yield "what is stored comes from no job of its own"
+        yield "its result is not stored"
+    else:
+        yield from _stored_faults(stored, paid, photos.find_fault(stored.content, plan.seed, number, len(plan.images)))
 
 
-def _left_behind(plan: Plan, evidence: Evidence) -> Iterator[str]:
-    if evidence.uploads:
-        yield f"unfinished multipart uploads: {sorted(evidence.uploads)}"
-    if extra := evidence.stored.keys() - {image.target for image in plan.images}:
-        yield f"objects that nobody asked for: {sorted(extra)}"
+def _checkpoint_faults(checkpoint: CheckpointRecord, paid: list[str]) -> Iterator[str]:
+    """A checkpoint may be forgotten. One that still exists must say that the paid job is delivered."""
+    if checkpoint.state != "delivered":
+        yield f"its checkpoint is neither delivered nor forgotten: state {checkpoint.state}"
+    elif checkpoint.request_id not in paid:
+        yield f"its checkpoint says that request {checkpoint.request_id} is delivered, but {_names(paid)} was paid for"
+
+
+def _stored_faults(stored: StoredObject, paid: list[str], content_fault: str | None) -> Iterator[str]:
+    if content_fault:
+        yield f"its stored result is wrong: {content_fault}"
+    request_id = stored.metadata.get("segmind-request-id")
+    if request_id not in paid:
+        yield f"the metadata of its stored result names request {request_id}, but {_names(paid)} was paid for"
+
+
+def _names(paid: list[str]) -> str:
+    return " and ".join(paid) or "no job"
+
+
+def _overall_faults(plan: Plan, evidence: Evidence) -> Iterator[str]:
+    if evidence.unfinished_uploads:
+        yield f"multipart uploads were not completed: {sorted(evidence.unfinished_uploads)}"
+    if unexpected := evidence.stored.keys() - {image.target for image in plan.images}:
+        yield f"unexpected objects are stored: {sorted(unexpected)}"
     known = {job["request_id"] for image in plan.images for job in jobs_of(image, evidence)}
-    if strangers := {job["request_id"] for job in evidence.jobs} - known:
-        yield f"jobs of no image: {sorted(strangers)}"
+    if unknown := {job["request_id"] for job in evidence.jobs} - known:
+        yield f"jobs belong to no image: {sorted(unknown)}"
+    tasks = {(image.route, image.map_index) for image in plan.images}
+    if strays := [record for record in evidence.checkpoints if (record.task_id, record.map_index) not in tasks]:
+        yield f"checkpoints belong to no image: {[f'{record.task_id}[{record.map_index}]' for record in strays]}"
     if evidence.triggers:
-        yield f"{evidence.triggers} triggers are left in Airflow"
-    if evidence.open_checkpoints:
-        yield f"{evidence.open_checkpoints} checkpoints in Airflow are about jobs that are not delivered"
+        yield f"Airflow still has triggers: {evidence.triggers}"
     if evidence.run_state != "success":
-        yield f"the run is {evidence.run_state}"
-    if evidence.pictures:
-        yield f"temporary files: {list(evidence.pictures)}"
-    if evidence.key_in:
-        yield f"the API key is in {list(evidence.key_in)}"
+        yield f"the DAG run is {evidence.run_state}"
+    if evidence.leftover_images:
+        yield f"temporary files were left behind: {list(evidence.leftover_images)}"
+    if evidence.logs_with_key:
+        yield f"log files contain the API key: {list(evidence.logs_with_key)}"

@@ -1,1 +1,1 @@
-"""The rules of the Segmind API: flows, values, errors. No sockets; of Airflow, only the base of the exceptions."""
+"""The rules of Segmind's HTTP API, without I/O: no transport, no disk, and of Airflow only the exceptions' base."""

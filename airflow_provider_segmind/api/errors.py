@@ -1,12 +1,27 @@
-"""From an answer, or a job's end, to the exception that says what to do; which one it is, ``outcomes.py`` says."""
+"""
+From a response, a transport failure or a job's end to the exception that says what to do.
+
+What proves that nothing was queued
+-----------------------------------
+
+Segmind has no idempotency key: each POST that it accepts is a job, and is billed when the job completes. A submit may
+therefore be repeated only after proof that the last one queued nothing. These are proof:
+
+* a 4xx, 429 included: the gateway refused the request;
+* a 500, 502 or 503 in the gateway's own envelope, ``{"error": "<text>"}``: the gateway answered and accepted nothing;
+* a failure before the request can have left: DNS, a refused connection, a failed TLS handshake, a connect timeout.
+
+These are not: a 504, or a 5xx in HTML, which a proxy sends while the gateway may still work on the request; a redirect;
+a 2xx without a usable request id; a connection that broke or fell silent after sending. There the outcome is unknown.
+
+A GET needs no proof: every GET may be repeated.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-from enum import StrEnum
 
 from airflow_provider_segmind.api.operation import ApiContext, Response, TransportFailure
 from airflow_provider_segmind.api.parsing import error_text
@@ -15,147 +30,33 @@ from airflow_provider_segmind.exceptions import (
     SegmindAuthError,
     SegmindCreditsError,
     SegmindError,
-    SegmindInputError,
     SegmindJobExpiredError,
     SegmindJobFailedError,
-    SegmindJobTimeoutError,
     SegmindModelNotFoundError,
     SegmindModerationError,
-    SegmindOutputError,
     SegmindRateLimitError,
     SegmindRequestError,
     SegmindServiceError,
-    SegmindStorageError,
     SegmindSubmitUnknownError,
 )
 
 MODERATION_WORDS = re.compile(
-    r"\b(moderation|moderated|nsfw|content[ _]policy|safety|responsible ai|rai|flagged|prohibited)\b",
-    re.IGNORECASE,
+    r"\b(moderation|moderated|nsfw|content[ _]policy|safety|responsible ai|rai|flagged|prohibited)\b", re.IGNORECASE
 )
-"""A block by content moderation is told from other failures by its text alone: these words."""
+"""Only its text tells a block by content moderation from other failures. Source: Segmind's API page."""
 
-_CREDITS = re.compile(r"credit|balance|spend|insufficient|quota|top.?up|billing", re.IGNORECASE)
-
-
-def refusal(
-    api: ApiContext, answer: Response, doing: str, *, request_id: str | None = None, gateway: bool = True
-) -> SegmindError:
-    """
-    Return the error for an answer to anything but a submit.
-
-    :param doing: what was asked, for the text
-    :param gateway: whether the gateway has answered; its 429 closes its gate for all
-    """
-    kind = error_of(answer)
-    if kind is SegmindJobExpiredError and request_id is None:
-        kind = SegmindRequestError
-    return _error(api, answer, kind, doing, request_id=request_id, gateway=gateway)
-
-
-def other_hosts(error: SegmindError) -> SegmindError:
-    """Return another host's error: its limit is trouble, and not the closed gate at which a submit waits its turn."""
-    if isinstance(error, SegmindRateLimitError):
-        return SegmindServiceError(str(error), status_code=429, request_id=error.request_id)
-    return error
-
-
-def submit_refusal(api: ApiContext, answer: Response, model: str) -> SegmindError:
-    """Return the error for a submit's answer that has no request id; told apart by whether a job may be queued."""
-    kind, status = error_of(answer, submit=True), answer.status
-    if kind is SegmindModelNotFoundError:
-        gone = "has retired the model" if status == 410 else "has no model"
-        return SegmindModelNotFoundError(
-            f"Segmind {gone} {model!r} (HTTP {status}): {_said(api, answer)} Check `model`.", status_code=status
-        )
-    if kind is SegmindSubmitUnknownError:
-        return SegmindSubmitUnknownError(
-            f"Segmind answered the submit to {model} with HTTP {status} and no request id: the job may be queued and "
-            f"billed. ({_said(api, answer)})"
-        )
-    return _error(api, answer, kind, f"the submit to {model}")
-
-
-def submit_failure(api: ApiContext, failure: TransportFailure, model: str) -> SegmindError:
-    """Return the error for a submit that got no answer."""
-    said = api.redact(failure)
-    if failure.sent:
-        return SegmindSubmitUnknownError(
-            f"The call to {model} broke off after it was sent ({said}): the job may be queued and billed."
-        )
-    return SegmindServiceError(f"Segmind could not be reached, nothing was sent: {said}")
-
-
-def job_failure(api: ApiContext, request_id: str, detail: str | None) -> SegmindJobFailedError:
-    """Return the error for a job that FAILED."""
-    said = api.redact(detail or "no reason given")
-    kind = SegmindModerationError if MODERATION_WORDS.search(said) else SegmindJobFailedError
-    return kind(
-        f"Segmind's job {request_id} failed: {said} (a failed job is not billed)",
-        detail=said,
-        request_id=request_id,
-    )
-
-
-def _error(
-    api: ApiContext,
-    answer: Response,
-    kind: type[SegmindError],
-    doing: str,
-    *,
-    request_id: str | None = None,
-    gateway: bool = True,
-) -> SegmindError:
-    status, said = answer.status, _said(api, answer)
-    if kind is SegmindRateLimitError:
-        moment = reset_at(answer.headers, api.clock())
-        if gateway:
-            api.limiter.close_until(moment)
-        return SegmindRateLimitError(
-            f"Segmind's rate limit is used up (HTTP 429 on {doing}); it resets in "
-            f"{moment - api.clock():.0f} s. 'requests_per_minute' in the connection's extra keeps below it.",
-            reset_at=moment,
-            request_id=request_id,
-        )
-    if kind is SegmindJobExpiredError:
-        return SegmindJobExpiredError(
-            f"Segmind does not know request {request_id} (HTTP 404): it keeps a record for one hour. Its request "
-            "history knows it longer.",
-            request_id=request_id,
-        )
-    remedy = ""
-    if kind is SegmindAuthError:
-        remedy = " Check the password (the API key) of the connection and what the account may use."
-    elif status == 406 and _CREDITS.search(said):
-        kind, remedy = SegmindCreditsError, " Add credits or raise the team's limit."
-    if issubclass(kind, SegmindRequestError):
-        return kind(
-            f"Segmind refused {doing} (HTTP {status}): {said}{remedy}", status_code=status, request_id=request_id
-        )
-    why = "a redirect, which is not followed: check the connection's host" if 300 <= status < 400 else said
-    return SegmindServiceError(
-        f"Segmind failed at {doing} (HTTP {status}): {why}", status_code=status, request_id=request_id
-    )
-
-
-def _said(api: ApiContext, answer: Response) -> str:
-    said = error_text(answer.object)
-    if said is None:
-        kind = answer.headers.get("content-type", "").partition(";")[0] or "no declared type"
-        return api.redact(f"the answer has no message ({len(answer.body)} bytes, {kind}).")
-    text = api.redact(said)
-    return text if text.endswith((".", "!", "?")) else f"{text}."
+_CREDITS_WORDS = re.compile(r"credit|balance|spend|insufficient|quota|top.?up|billing", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseKind:
     """
-    A kind of answer.
+    A row of :data:`ANSWERS`.
 
-    :param what: as the documentation says it
-    :param matches: whether an answer is of this kind; the first row that matches counts
-    :param submit: what it is on a submit
-    :param other: what it is on any other request
+    :param what: the kind of response, in the words of docs/reliability.md
+    :param matches: whether a response is of this kind
+    :param submit: the error on a submit
+    :param other: the error on any other request
     """
 
     what: str
@@ -164,136 +65,163 @@ class ResponseKind:
     other: type[SegmindError]
 
 
-def _status(*statuses: int) -> Callable[[Response], bool]:
-    return lambda answer: answer.status in statuses
-
-
-def gateways_own(answer: Response) -> bool:
-    """Whether the gateway itself speaks, in its envelope: of a 5xx only that proves that nothing was queued."""
-    return isinstance(answer.object.get("error"), str)
+def _has_status(*statuses: int) -> Callable[[Response], bool]:
+    return lambda response: response.status in statuses
 
 
 ANSWERS = (
-    ResponseKind("401, 403", _status(401, 403), SegmindAuthError, SegmindAuthError),
+    ResponseKind("401, 403", _has_status(401, 403), SegmindAuthError, SegmindAuthError),
     ResponseKind(
         "404 in JSON",
-        lambda answer: answer.status == 404 and bool(answer.object),
+        lambda response: response.status == 404 and bool(response.object),
         SegmindModelNotFoundError,
         SegmindJobExpiredError,
     ),
-    # Some proxy's own page: no word about a job, of which a wrong "unknown" would cost a second one.
-    ResponseKind("404 otherwise", _status(404), SegmindModelNotFoundError, SegmindServiceError),
-    ResponseKind("408, 425", _status(408, 425), SegmindServiceError, SegmindServiceError),
-    ResponseKind("410", _status(410), SegmindModelNotFoundError, SegmindRequestError),
-    ResponseKind("429", _status(429), SegmindRateLimitError, SegmindRateLimitError),
+    # A proxy's own page says nothing about a job, and a job that is wrongly taken for unknown is paid for again.
+    ResponseKind("any other 404", _has_status(404), SegmindModelNotFoundError, SegmindServiceError),
+    ResponseKind("408, 425", _has_status(408, 425), SegmindServiceError, SegmindServiceError),
+    ResponseKind("410", _has_status(410), SegmindModelNotFoundError, SegmindRequestError),
+    ResponseKind("429", _has_status(429), SegmindRateLimitError, SegmindRateLimitError),
     ResponseKind(
-        "400, 405, 406, other 4xx",
-        lambda answer: 400 <= answer.status < 500,
+        "400, 405, 406, any other 4xx",
+        lambda response: 400 <= response.status < 500,
         SegmindRequestError,
         SegmindRequestError,
     ),
     ResponseKind(
         "500, 502, 503 in the gateway's own JSON",
-        lambda answer: answer.status in (500, 502, 503) and gateways_own(answer),
+        lambda response: response.status in (500, 502, 503) and isinstance(response.object.get("error"), str),
         SegmindServiceError,
         SegmindServiceError,
     ),
     ResponseKind(
-        "504, other 5xx, 3xx, a 2xx that is no answer (no usable id, HTML, empty, malformed)",
+        "504, any other 5xx, 3xx, an unusable 2xx (no valid request id, HTML, empty, malformed)",
         lambda _: True,
         SegmindSubmitUnknownError,
         SegmindServiceError,
     ),
 )
 """
-What an answer is that is no plain success. No answer at all counts on a submit as the last row where the request may
-have been sent, and as a SegmindServiceError where it cannot have been, or on any other request.
+What a response that is not a plain success means; the first row that matches counts.
+
+Where no response came, a submit that may have been sent counts as the last row, and one that cannot have been sent as a
+:class:`SegmindServiceError`; so does any other request.
 """
 
 
-def error_of(answer: Response, *, submit: bool = False) -> type[SegmindError]:
-    """Return the error that an answer stands for."""
-    row = next(row for row in ANSWERS if row.matches(answer))
+def error_class(response: Response, *, submit: bool = False) -> type[SegmindError]:
+    """Return the error that a response stands for, on a submit or on any other request."""
+    row = next(row for row in ANSWERS if row.matches(response))
     return row.submit if submit else row.other
 
 
-class Task(StrEnum):
-    """What Airflow is told."""
-
-    FAIL = "fails for good"
-    RETRY = "fails, retried"
-
-
-@dataclass(frozen=True, slots=True)
-class Then:
+def refusal(
+    api: ApiContext, response: Response, action: str, *, request_id: str | None = None, gateway: bool = True
+) -> SegmindError:
     """
-    What is done about an error.
+    Return the error for the response to anything but a submit.
 
-    :param flow: what the flow does by itself, as the documentation says it
-    :param task: what Airflow is told once the flow has given up
-    :param repeat: whether the flow repeats the request, a submit excepted
-    :param resubmit: whether it repeats a submit
-    :param unpaid: whether it proves, on a submit, that nothing was queued
-    :param may_mend: whether time or the user may mend it, so that fetching a result is worth another try
-    :param delay: how soon Airflow retries; ``None``: the task's own ``retry_delay``
-    :param why: of the delay
+    :param action: the request in words, for the text
+    :param gateway: whether the response is the gateway's; only its 429 holds back the connection's other requests
     """
-
-    operation: str
-    task: Task
-    repeat: bool = False
-    resubmit: bool = False
-    unpaid: bool = False
-    may_mend: bool = False
-    delay: timedelta | None = None
-    why: str = ""
+    kind = error_class(response)
+    if kind is SegmindJobExpiredError and request_id is None:
+        kind = SegmindRequestError
+    return _error(api, response, kind, action, request_id=request_id, gateway=gateway)
 
 
-ERRORS: dict[type[SegmindError], Then] = {
-    SegmindInputError: Then("ends", Task.FAIL, may_mend=True),
-    SegmindRequestError: Then("ends", Task.FAIL, unpaid=True),
-    SegmindRateLimitError: Then(
-        "a submit defers until the reset; any other request waits for it",
-        Task.RETRY,
-        repeat=True,
-        unpaid=True,
-        may_mend=True,
-    ),
-    SegmindServiceError: Then(
-        "repeats the request: 5 times within a minute, polls until the deadline",
-        Task.RETRY,
-        repeat=True,
-        resubmit=True,
-        unpaid=True,
-        may_mend=True,
-    ),
-    SegmindSubmitUnknownError: Then(
-        "looks into the request history",
-        Task.RETRY,
-        delay=timedelta(minutes=2),
-        why="look into the request history again",
-    ),
-    SegmindJobFailedError: Then("ends; the note is forgotten, for a failed job is not billed", Task.RETRY),
-    SegmindModerationError: Then("ends; the note is forgotten", Task.FAIL),
-    SegmindJobExpiredError: Then(
-        "looks into the request history",
-        Task.RETRY,
-        may_mend=True,
-        delay=timedelta(minutes=2),
-        why="look into the request history again",
-    ),
-    SegmindJobTimeoutError: Then(
-        "ends, after a last look",
-        Task.RETRY,
-        delay=timedelta(seconds=5),
-        why="the job still runs: go on waiting for it",
-    ),
-    SegmindOutputError: Then("fetches the file again: 5 times", Task.RETRY, may_mend=True),
-    SegmindStorageError: Then("ends", Task.RETRY, may_mend=True),
-}
-"""What each error leads to; a subclass without a row of its own has its base's."""
+def submit_refusal(api: ApiContext, response: Response, model: str) -> SegmindError:
+    """Return the error for a submit's response without a request id."""
+    kind, status = error_class(response, submit=True), response.status
+    if kind is SegmindModelNotFoundError:
+        reason = "has retired the model" if status == 410 else "has no model"
+        return SegmindModelNotFoundError(
+            f"Segmind {reason} {model!r} (HTTP {status}): {_words(api, response)} Check `model`.", status_code=status
+        )
+    if kind is SegmindSubmitUnknownError:
+        return SegmindSubmitUnknownError(
+            f"Segmind answered the submit to {model} with HTTP {status} and no request id, so the job may be queued "
+            f"and billed: {_words(api, response)}",
+            status_code=status,
+        )
+    return _error(api, response, kind, f"the submit to {model}")
 
 
-def then(error: SegmindError) -> Then:
-    """Return what is done about an error."""
-    return next((ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS), Then("ends", Task.RETRY))
+def submit_failure(api: ApiContext, failure: TransportFailure, model: str) -> SegmindError:
+    """Return the error for a submit without a response."""
+    reason = api.redact(failure)
+    if failure.sent:
+        return SegmindSubmitUnknownError(
+            f"The submit to {model} was sent and got no response ({reason}), so the job may be queued and billed."
+        )
+    return SegmindServiceError(f"Segmind could not be reached, and nothing was sent: {reason}")
+
+
+def job_failure(api: ApiContext, request_id: str, detail: str | None) -> SegmindJobFailedError:
+    """Return the error for a job that FAILED, with Segmind's own words in ``detail``."""
+    words = api.redact(detail or "no reason given")
+    kind = SegmindModerationError if MODERATION_WORDS.search(words) else SegmindJobFailedError
+    return kind(
+        f"Segmind's job {request_id} failed: {words} (a failed job is not billed)", detail=words, request_id=request_id
+    )
+
+
+def as_service_error(error: SegmindError) -> SegmindError:
+    """
+    Return an error of a host other than the gateway, with a rate limit made an ordinary outage.
+
+    An operator defers a submit when it meets a :class:`SegmindRateLimitError`; another host's limit is no reason to.
+    """
+    if isinstance(error, SegmindRateLimitError):
+        return SegmindServiceError(str(error), status_code=429, request_id=error.request_id)
+    return error
+
+
+def _error(
+    api: ApiContext,
+    response: Response,
+    kind: type[SegmindError],
+    action: str,
+    *,
+    request_id: str | None = None,
+    gateway: bool = True,
+) -> SegmindError:
+    status = response.status
+    if kind is SegmindRateLimitError:
+        moment = reset_at(response.headers, api.clock())
+        if gateway:
+            api.limiter.close_until(moment)
+        return SegmindRateLimitError(
+            f"Segmind's rate limit is used up (HTTP 429 on {action}) and resets in {moment - api.clock():.0f} s. Set "
+            "'requests_per_minute' in the connection's extra to stay below it.",
+            reset_at=moment,
+            status_code=status,
+            request_id=request_id,
+        )
+    if kind is SegmindJobExpiredError:
+        return SegmindJobExpiredError(
+            f"Segmind does not know request {request_id} (HTTP 404). It keeps the record for one hour; its request "
+            "history keeps it longer.",
+            status_code=status,
+            request_id=request_id,
+        )
+    words, verb, fix = _words(api, response), "could not serve", ""
+    if kind is SegmindAuthError:
+        fix = " Check the password (the API key) of the connection, and what the account may use."
+    elif status == 406 and _CREDITS_WORDS.search(words):
+        kind, fix = SegmindCreditsError, " Add credits, or raise the team's spend limit."
+    if issubclass(kind, SegmindRequestError):
+        verb = "refused"
+    elif 300 <= status < 400:
+        words = "it redirects elsewhere, which is not followed. Check the connection's host."
+    return kind(f"Segmind {verb} {action} (HTTP {status}): {words}{fix}", status_code=status, request_id=request_id)
+
+
+def _words(api: ApiContext, response: Response) -> str:
+    """Return Segmind's own words as a sentence, or what came in their place."""
+    words = error_text(response.object)
+    if words is None:
+        kind = api.redact(response.content_type or "no declared type")
+        return f"the response has no message ({len(response.body)} bytes of {kind})."
+    words = api.redact(words)
+    return words if words.endswith((".", "!", "?")) else f"{words}."

@@ -1,80 +1,98 @@
-"""The request history: what became of a submit whose answer never came, and of a job whose record has expired."""
+"""
+The request history: what became of a submit whose response never came, and of a job whose record has expired.
+
+It lives on a host of its own, lists requests of any state for 31 days, and keeps single records longer. Source for both
+endpoints: the official client 1.3.0. Three of its properties decide how it is searched.
+
+It is late
+    A row may land some time after the request was accepted; how late is not published. So an absence counts only
+    ``LISTED_WITHIN`` seconds after the submit ended. For the same reason a failed match does not count before that: it
+    may belong to another task, while our own row is still to land.
+
+It has its own clock
+    Rows are dated by Segmind's clock and submits by ours. The ``Date`` header of each page tells how far ours is ahead;
+    it has whole seconds, and rows may be a little older than the request, hence ``CLOCK_SKEW``.
+
+It may not show everything
+    A page too large to read, a row without inputs or time, an unreadable row, pages that never reach back to the
+    submit: none of these proves an absence. A wrong "absent" is paid for twice, so they all leave the outcome unknown.
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import json
+import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from airflow_provider_segmind.api.gateway import get
 from airflow_provider_segmind.api.models import JobState, SegmindRecord, check_model, parse_timestamp
 from airflow_provider_segmind.api.operation import ApiContext, Operation, Response, pause
-from airflow_provider_segmind.api.parsing import ResponseTooLargeError, parse_record, parse_rows
-from airflow_provider_segmind.exceptions import (
-    SegmindError,
-    SegmindJobExpiredError,
-    SegmindSubmitUnknownError,
+from airflow_provider_segmind.api.parsing import (
+    ResponseTooLargeError,
+    decode_base64,
+    parse_record,
+    parse_rows,
+    split_data_uri,
 )
-
-PAGES = {100: 20, 10: 60, 1: 120}
-"""Rows asked for at a time, and how many such pages at most; fewer rows where a page is too large to be read, for they
-hold inline images as they were sent."""
-
-CLOCK_SKEW = 5.0
-"""Seconds by which a row may seem older than its submit, once both are told by Segmind's clock."""
+from airflow_provider_segmind.exceptions import SegmindError, SegmindJobExpiredError, SegmindSubmitUnknownError
 
 LISTED_WITHIN = 60.0
-"""A record can land late. A submit that is still not listed this many seconds after it broke off did not happen."""
+"""A submit that is not listed this many seconds after it ended was not accepted."""
 
 SEARCH_DELAYS = (3.0, 10.0, 25.0, LISTED_WITHIN)
-"""Seconds after the submit at which it is looked for again while it is not listed."""
+"""Seconds after the end of the submit at which the search is repeated, while it finds nothing."""
+
+PAGES = {100: 20, 10: 60, 1: 120}
+"""Rows per page, and how many such pages are read at most. Rows hold inline images as they were sent, so a page may be
+too large to read; then smaller ones are asked for."""
+
+CLOCK_SKEW = 5.0
+MAX_DAYS = 29
+"""The history shows 31 days, two of which are to spare: the zone of its days is not published."""
 
 _HEAD = 1024
+_MIN_INLINE = 256
 _ADDRESS = re.compile(r"(https?://[^?#]*)", re.IGNORECASE)
-_BASE64 = re.compile(r"[A-Za-z0-9+/]+")
+_ADVICE = "Look for it in Segmind's console; on_unknown_submit='resubmit' submits again, and may pay twice."
+
+# ---------------------------------------------------------------- matching inputs
 
 
-def fingerprint(payload: Mapping[str, object]) -> dict[str, str]:
+def payload_fingerprint(payload: Mapping[str, object]) -> dict[str, str]:
     """
-    Return what a job's inputs are known by: an address without its query, digests of anything else.
+    Return what a request's inputs are recognised by in the history: one short text for each parameter.
 
-    Signatures change and bodies are long and private, so neither is kept; inline data has the same digests as Base64
-    and as data URI.
+    An address counts without its query, because signatures change. Inline data counts by its digests, which are the
+    same for Base64 and a data URI. So the fingerprint is small and holds nothing private.
+
+    :param payload: the parameters as they are sent
     """
-    return {key: _mark(value) for key, value in payload.items()}
+    return {key: _value_fingerprint(value) for key, value in payload.items()}
 
 
-def _mark(value: object) -> str:
+def _value_fingerprint(value: object) -> str:
     if isinstance(value, str):
-        address = _ADDRESS.match(value)
-        if address:
+        if address := _ADDRESS.match(value):
             return f"url:{address[1]}"
-        data = _inline(value)
-        if data is not None:
+        if data := _inline_data(value):
             return f"data:{len(data)}:{_digest(data[:_HEAD])}:{_digest(data)}"
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        value = value.lower() == "true"
+        if value.lower() in ("true", "false"):
+            value = value.lower() == "true"
     if isinstance(value, int) and abs(value) < 1 << 53:
         value = float(value)  # a database may keep a flag as 1, and 7 as 7.0
     return f"value:{_digest(json.dumps(value, sort_keys=True, default=str).encode())}"
 
 
-def _inline(value: str) -> bytes | None:
-    """Decode a data URI or a long Base64 string, also one that was cut short; ``None`` for any other text."""
-    is_uri = value[:5].lower() == "data:"
-    text = "".join((value.partition(",")[2] if is_uri else value).split()).rstrip(".…=")
-    if not (is_uri or len(text) >= 256) or not _BASE64.fullmatch(text):
-        return None
-    try:
-        return base64.b64decode(text[: len(text) - 1 if len(text) % 4 == 1 else None] + "==")
-    except binascii.Error:
-        return None
+def _inline_data(text: str) -> bytes | None:
+    """Decode a data URI or a long Base64 string, also one whose end was cut off; ``None`` for any other text."""
+    if data_uri := split_data_uri(text):
+        return decode_base64(data_uri[1], cut_short=True)
+    return decode_base64(text, min_length=_MIN_INLINE, cut_short=True)
 
 
 def _digest(data: bytes) -> str:
@@ -87,58 +105,64 @@ class _Match(Enum):
     UNSURE = "unsure"
 
 
-def _compare(wanted: Mapping[str, str], record: SegmindRecord) -> _Match:
+def _match_inputs(ours: Mapping[str, str], record: SegmindRecord) -> _Match:
     """
-    Hold a record against a job's inputs, key by key.
+    Compare a record with our inputs, parameter by parameter.
 
-    A plain value that the record lacks decides nothing; a file that it lacks leaves the match unsure, for without it
-    any two photos would be the same.
+    A plain value that the record lacks decides nothing. A file that it lacks leaves the match unsure: without it any
+    two photos would be the same. So does a request without any inputs, which matches every job of its model.
     """
-    body = record.request_body
-    if body is None:
+    if record.request_body is None:
         return _Match.UNSURE
-    there = {key: _mark(body[key]) for key in wanted if body.get(key) is not None}
-    verdicts = [_compare_mark(mark, there[key]) for key, mark in wanted.items() if key in there]
-    if _Match.NO in verdicts:
+    body = record.request_body
+    verdicts = {
+        key: _match_value(fingerprint, _value_fingerprint(body[key]))
+        for key, fingerprint in ours.items()
+        if body.get(key) is not None
+    }
+    if _Match.NO in verdicts.values():
         return _Match.NO
-    needed = [key for key, mark in wanted.items() if not mark.startswith("value:")] or list(wanted)
-    if not needed:
-        return _Match.UNSURE  # of a job without inputs any job of its model could be the one
-    return _Match.YES if all(key in there for key in needed) and _Match.UNSURE not in verdicts else _Match.UNSURE
+    files = [key for key, fingerprint in ours.items() if not fingerprint.startswith("value:")]
+    required = files or list(ours)
+    complete = bool(required) and all(key in verdicts for key in required)
+    return _Match.YES if complete and _Match.UNSURE not in verdicts.values() else _Match.UNSURE
 
 
-def _compare_mark(ours: str, theirs: str) -> _Match:
+def _match_value(ours: str, theirs: str) -> _Match:
     if ours == theirs:
         return _Match.YES
     if not ours.startswith("data:") or theirs.startswith("url:"):
         return _Match.NO
     if not theirs.startswith("data:"):
-        return _Match.UNSURE  # shortened beyond recognition
-    size, head, _ = ours[5:].split(":")
+        return _Match.UNSURE  # the row has a placeholder instead of the data
+    our_size, our_head, _ = ours[5:].split(":")
     their_size, their_head, _ = theirs[5:].split(":")
-    if int(their_size) >= int(size) or (int(their_size) >= _HEAD and their_head != head):
+    if int(their_size) >= int(our_size) or (int(their_size) >= _HEAD and their_head != our_head):
         return _Match.NO
-    return _Match.UNSURE  # begins like ours and is shorter: shortened, or another photo of the same camera
+    return _Match.UNSURE  # shorter, with the same start: ours, cut short, or another photo of the same camera
 
 
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """One look through the history."""
-
-    matches: tuple[SegmindRecord, ...]
-    unsure: bool
+# ---------------------------------------------------------------- looking up and searching
 
 
-def get_record(api: ApiContext, request_id: str) -> Operation[SegmindRecord | None]:
-    """Look one request up in the history, whatever its age; ``None`` where the history does not have it."""
+def get_record(api: ApiContext, request_id: str, *, until: float | None = None) -> Operation[SegmindRecord | None]:
+    """
+    Look a request of any age up in the history.
+
+    :param request_id: Segmind's id of it
+    :param until: epoch seconds at which the look-up has ended; by default a minute from now
+    :return: the record with all outputs, ``None`` where the history does not have it
+    :raises SegmindServiceError: the history cannot be read
+    """
     try:
         return (
             yield from get(
                 api,
                 api.record_url(request_id),
                 "a look-up in the request history",
-                lambda answer: parse_record(answer, request_id),
+                lambda response: parse_record(response, request_id),
                 request_id=request_id,
+                until=until,
                 gateway=False,
             )
         )
@@ -147,123 +171,152 @@ def get_record(api: ApiContext, request_id: str) -> Operation[SegmindRecord | No
 
 
 def find_request(
-    api: ApiContext, model: str, wanted: Mapping[str, str], *, since: float, until: float | None = None
+    api: ApiContext, model: str, fingerprint: Mapping[str, str], *, since: float, until: float | None = None
 ) -> Operation[SegmindRecord | None]:
     """
-    Look for the request of a submit whose outcome is unknown; ``None``: surely there is none.
+    Search the history for the request of a submit whose outcome is unknown.
 
-    :param wanted: the :func:`fingerprint` of the payload
-    :param since: epoch seconds of the first such submit, by this process's clock or that of an earlier one
-    :param until: epoch seconds at which it broke off, where that is known: it may have been accepted as late
-    :raises SegmindSubmitUnknownError: the history could not be read, not back to ``since``, or not clearly
+    :param model: the model's slug
+    :param fingerprint: from :func:`payload_fingerprint`
+    :param since: epoch seconds of the submit, or of the first of several, by the clock of this or an earlier process
+    :param until: epoch seconds at which the submit ended, where that is known; it may have been accepted that late
+    :return: the newest matching request, ``None`` where there certainly is none; then up to a minute has passed
+    :raises SegmindSubmitUnknownError: the history cannot tell
     """
     check_model(model)
-    since = min(since, api.clock())  # noted by a clock that was ahead: nothing is waited for into the future
-    until = since if until is None else until
+    since = min(since, api.clock())  # a clock that was ahead: nothing is waited for into the future
+    ended = since if until is None else until
     while True:
-        settled = api.clock() >= until + LISTED_WITHIN
-        search = yield from _look(api, model, wanted, since)
-        found = max(search.matches, key=_worth, default=None)
-        if found is not None and (settled or found.state is not JobState.FAILED):
-            return found  # a failed one may be another task's, while the row of ours is still to land
-        if settled:
+        late_rows_listed = api.clock() >= ended + LISTED_WITHIN
+        search = yield from _search(api, model, fingerprint, since)
+        best = max(search.matches, key=_preference, default=None)
+        if best is not None and (late_rows_listed or best.state is not JobState.FAILED):
+            return best
+        if late_rows_listed:
             break
         now = api.clock()
-        yield from pause(next((until + after for after in SEARCH_DELAYS if until + after > now), now) - now)
+        yield from pause(next((ended + delay - now for delay in SEARCH_DELAYS if ended + delay > now), 0.0))
     if search.unsure:
         raise SegmindSubmitUnknownError(
-            f"The request history lists jobs of {model} since the submit that cannot be told from it (rows without "
-            "inputs or time). Look at them in Segmind's console; on_unknown_submit='resubmit' pays again."
+            f"The request history lists jobs of {model} since the submit that have no inputs or no time, so the "
+            f"submit's own job cannot be told from them. {_ADVICE}"
         )
     return None
 
 
-def _worth(record: SegmindRecord) -> tuple[bool, float]:
-    """Order matches: one that may be paid for before one that failed, then the newest."""
-    return record.state is not JobState.FAILED, record.created_at or 0.0
+def _preference(record: SegmindRecord) -> tuple[bool, float]:
+    """Prefer a job that may be billed to one that failed, then the newest."""
+    return record.state is not JobState.FAILED, -math.inf if record.created_at is None else record.created_at
 
 
-def _look(api: ApiContext, model: str, wanted: Mapping[str, str], since: float) -> Operation[_Search]:
-    for per_page in PAGES:
+@dataclass
+class _Search:
+    """
+    What one search has found so far.
+
+    :param earliest: epoch seconds by Segmind's clock; rows before it are older than the submit
+    :param unsure: whether a row may be the one and cannot be told
+    """
+
+    model: str
+    fingerprint: Mapping[str, str]
+    earliest: float = -math.inf
+    matches: list[SegmindRecord] = field(default_factory=list)
+    unsure: bool = False
+
+    def examine(self, row: SegmindRecord) -> None:
+        """Sort a row into what matches, what may match, and the rest."""
+        if row.model not in (self.model, None) or (row.created_at is not None and row.created_at < self.earliest):
+            return
+        match = _match_inputs(self.fingerprint, row)
+        if match is _Match.YES and row.created_at is not None:
+            self.matches.append(row)
+        elif match is not _Match.NO:
+            self.unsure = True
+
+    def is_covered_by(self, rows: Sequence[SegmindRecord]) -> bool:
+        """Return whether a page, newest first as asked for, ends before the submit: what follows is older still."""
+        times = [row.created_at for row in rows if row.created_at is not None]
+        return len(times) == len(rows) and times == sorted(times, reverse=True) and times[-1] < self.earliest
+
+
+def _search(api: ApiContext, model: str, fingerprint: Mapping[str, str], since: float) -> Operation[_Search]:
+    """Search once, with smaller pages where large ones cannot be read."""
+    days = _days(api, model, since)
+    for rows_per_page in PAGES:
         try:
-            return (yield from _look_by(per_page, api, model, wanted, since))
-        except ResponseTooLargeError as too_large:
-            error = too_large
+            return (yield from _read_pages(api, _Search(model, fingerprint), since, days, rows_per_page))
+        except SegmindSubmitUnknownError:
+            raise
+        except SegmindError as caught:
+            error = caught
+            if not isinstance(caught, ResponseTooLargeError):
+                break
     raise SegmindSubmitUnknownError(
-        f"Whether a submit to {model} was queued is unknown, and the request history cannot tell: {error}"
+        f"Whether the submit to {model} was queued is unknown, and the request history cannot tell: {error}"
     ) from error
 
 
-def _look_by(per_page: int, api: ApiContext, model: str, wanted: Mapping[str, str], since: float) -> Operation[_Search]:
-    matches: list[SegmindRecord] = []
-    unsure = False
-    seen: set[str] = set()
+def _days(api: ApiContext, model: str, since: float) -> dict[str, str]:
+    """Return the days to ask for, with one to spare on either side."""
     today = datetime.fromtimestamp(api.clock(), UTC).date()
-    first_day = datetime.fromtimestamp(since - CLOCK_SKEW, UTC).date() - timedelta(
-        days=1
-    )  # whatever zone a row's day is in
-    if today - first_day > timedelta(days=29):
+    first = datetime.fromtimestamp(since - CLOCK_SKEW, UTC).date() - timedelta(days=1)
+    if today - first > timedelta(days=MAX_DAYS):
         raise SegmindSubmitUnknownError(
-            f"A submit to {model} is unknown since {first_day}, and the request history reaches back 31 days only. "
-            "Look for it in Segmind's console; on_unknown_submit='resubmit' pays again."
+            f"The outcome of a submit to {model} is unknown since {first}, and the request history shows only 31 days. "
+            f"{_ADVICE}"
         )
-    for page in range(1, PAGES[per_page] + 1):
-        params = {
-            "page": str(page),
-            "per_page": str(per_page),
-            "from_date": first_day.isoformat(),
-            "to_date": (today + timedelta(days=1)).isoformat(),
-            "model_name": model,
-            "sort_by": "model_created",
-            "sort_order": "desc",
-        }
-        try:
-            rows, ahead = yield from get(
-                api,
-                api.history_url,
-                "a look into the request history",
-                lambda answer: (parse_rows(answer), _ahead(answer, api.clock())),
-                params=params,
-                gateway=False,
-            )
-        except ResponseTooLargeError:
-            raise
-        except SegmindError as error:
-            raise SegmindSubmitUnknownError(
-                f"Whether a submit to {model} was queued is unknown, and the request history cannot tell: {error}"
-            ) from error
-        fresh = [row for row in rows if row.request_id not in seen]
-        seen.update(row.request_id for row in rows)
-        earliest = since - ahead - CLOCK_SKEW
-        for row in fresh:
-            if row.model not in (model, None) or (row.created_at is not None and row.created_at < earliest):
-                continue
-            found = _compare(wanted, row)
-            if found is _Match.YES and row.created_at is not None:
-                matches.append(row)
-            elif found is not _Match.NO:
-                unsure = True
-        if not fresh and len(rows) >= per_page:
-            break  # the same full page again: there is more, and no way to it
-        if not fresh or _reaches_back(rows, earliest):
-            return _Search(tuple(matches), unsure)
+    return {"from_date": first.isoformat(), "to_date": (today + timedelta(days=1)).isoformat()}
+
+
+def _read_pages(
+    api: ApiContext, search: _Search, since: float, days: Mapping[str, str], rows_per_page: int
+) -> Operation[_Search]:
+    """Read page after page until they reach back to the submit."""
+    seen: set[str] = set()
+    for page in range(1, PAGES[rows_per_page] + 1):
+        rows, ahead = yield from _get_page(api, search.model, days, page, rows_per_page)
+        search.earliest = since - ahead - CLOCK_SKEW
+        new = [row for row in rows if row.request_id not in seen]
+        seen.update(row.request_id for row in new)
+        for row in new:
+            search.examine(row)
+        if not new and len(rows) >= rows_per_page:
+            break  # the same full page again: there is more, and no way to reach it
+        if not new or search.is_covered_by(rows):
+            return search
     raise SegmindSubmitUnknownError(
-        f"Whether a submit to {model} was queued is unknown: {page} pages of the request history do not reach "
-        "back to it. Look for it in Segmind's console; on_unknown_submit='resubmit' pays again."
+        f"Whether the submit to {search.model} was queued is unknown: {page} pages of the request history do not reach "
+        f"back to it. {_ADVICE}"
     )
 
 
-def _ahead(answer: Response, now: float) -> float:
-    """Return the seconds by which our clock is ahead of Segmind's; 0 where its ``Date`` says nothing of use."""
-    told = parse_timestamp(answer.headers.get("date"))
-    ahead = 0.0 if told is None else now - told
-    return ahead if 2.0 < abs(ahead) < 86_400 else 0.0  # the header has whole seconds
+def _get_page(
+    api: ApiContext, model: str, days: Mapping[str, str], page: int, rows_per_page: int
+) -> Operation[tuple[list[SegmindRecord], float]]:
+    """Return a page's rows, newest first, and how many seconds our clock is ahead of Segmind's."""
+    params = {
+        "page": str(page),
+        "per_page": str(rows_per_page),
+        **days,
+        "model_name": model,
+        "sort_by": "model_created",
+        "sort_order": "desc",
+    }
+    return (
+        yield from get(
+            api,
+            api.history_url,
+            "a search of the request history",
+            lambda response: (parse_rows(response), _clock_ahead(response, api.clock())),
+            params=params,
+            gateway=False,
+        )
+    )
 
 
-def _reaches_back(rows: list[SegmindRecord], earliest: float) -> bool:
-    """Whether a page, sorted as asked for, ends before ``earliest``: what follows is older still."""
-    times = [row.created_at for row in rows]
-    if any(at is None for at in times):
-        return False
-    known = [at for at in times if at is not None]
-    return known == sorted(known, reverse=True) and known[-1] < earliest
+def _clock_ahead(response: Response, now: float) -> float:
+    """Return the seconds that our clock is ahead; 0 where the ``Date`` is missing, unbelievable, or as good as ours."""
+    date = parse_timestamp(response.headers.get("date"))
+    ahead = 0.0 if date is None else now - date
+    return ahead if 2.0 < abs(ahead) < 86_400 else 0.0

@@ -1,13 +1,14 @@
-"""The values of the API: what an answer becomes, once, at the border."""
+"""The values of the API, parsed once at the border and then passed on, and the checks of what a caller gives."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any, Literal, get_args
@@ -29,9 +30,22 @@ __all__ = [
     "SegmindSyncResult",
 ]
 
+DEFAULT_TIMEOUT = 600.0
+"""Seconds that a wait takes at most by default. Source: the official client 1.3.0 waits as long."""
+
+MAX_TIMEOUT = 7 * 86_400
+MAX_DAYS_AHEAD = 8
+"""Deadlines are at most a week ahead; anything further away is most likely given in milliseconds."""
+
+OnUnknownSubmit = Literal["reconcile", "fail", "resubmit"]
+
 
 class JobState(StrEnum):
-    """Where a job stands. A word that Segmind adds one day counts as ``PROCESSING``."""
+    """
+    The state of a job. Source: Segmind's API page.
+
+    A state that Segmind adds one day counts as ``PROCESSING``.
+    """
 
     QUEUED = "QUEUED"
     PROCESSING = "PROCESSING"
@@ -45,7 +59,7 @@ class JobState(StrEnum):
 
     @classmethod
     def parse(cls, word: object) -> JobState | None:
-        """Read a service's word; ``None`` where it is no word at all."""
+        """Read Segmind's word for a state; ``None`` where the value is not a word."""
         if not isinstance(word, str) or not word.strip():
             return None
         try:
@@ -55,7 +69,7 @@ class JobState(StrEnum):
 
 
 def parse_number(value: object) -> float | None:
-    """Read a finite number, also one written as text; ``None`` for anything else."""
+    """Read a finite number, also from text; ``None`` for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -69,7 +83,7 @@ def parse_timestamp(value: object) -> float | None:
     """
     Read a moment as epoch seconds; ``None`` for anything else.
 
-    :param value: ISO 8601 (without a zone: UTC), an HTTP date, epoch seconds or milliseconds, also as text
+    :param value: ISO 8601 (UTC where it has no zone), an HTTP date, epoch seconds or milliseconds, also as text
     """
     number = parse_number(value)
     if number is not None:
@@ -90,7 +104,7 @@ def parse_timestamp(value: object) -> float | None:
 @dataclass(frozen=True, slots=True)
 class Metrics:
     """
-    What a job took and cost; each may be missing.
+    What a job took and cost. Each field is ``None`` where Segmind did not say. Source: Segmind's API page.
 
     :param inference_time: seconds of computing
     :param queue_time: seconds in Segmind's queue
@@ -107,7 +121,7 @@ class Metrics:
 
     @classmethod
     def parse(cls, value: object) -> Metrics:
-        """Read ``metrics`` of an answer or an event, whatever is in it."""
+        """Read the ``metrics`` of a response or an event, whatever is in it."""
         if not isinstance(value, Mapping):
             return cls()
         return cls(**{f.name: parse_number(value.get(f.name)) for f in fields(cls)})
@@ -120,8 +134,10 @@ class Metrics:
 @dataclass(frozen=True, slots=True)
 class SegmindJob:
     """
-    A job that Segmind has accepted: from here on it is paid for, if it completes.
+    A job that Segmind has accepted. It is billed when it completes.
 
+    :param request_id: Segmind's id of it
+    :param model: the model's slug
     :param submitted_at: epoch seconds
     """
 
@@ -132,7 +148,11 @@ class SegmindJob:
 
 @dataclass(frozen=True, slots=True)
 class SegmindStatus:
-    """A job's state; ``error`` holds the service's words where it FAILED."""
+    """
+    The state of a job.
+
+    :param error: Segmind's own words where the job has failed
+    """
 
     request_id: str
     state: JobState
@@ -143,9 +163,10 @@ class SegmindStatus:
 @dataclass(frozen=True, slots=True)
 class SegmindOutput:
     """
-    One output: a file at ``url``, or ``data`` that came inline.
+    One output of a job: a file at ``url``, or ``data`` that came inline.
 
     :param content_type: the declared media type, if any
+    :param file_name: the declared name, if any
     :param file_size: the declared size in bytes, if any
     """
 
@@ -159,11 +180,10 @@ class SegmindOutput:
 @dataclass(frozen=True, slots=True)
 class SegmindResult:
     """
-    What a job gave.
+    The result of a job.
 
-    :param outputs: its outputs, in order; empty while it still runs
-    :param output_url: the first output's address, ``None`` where it came inline
-    :param raw: the service's answer, as it came
+    :param outputs: in Segmind's order; empty while the job still runs
+    :param raw: the body of Segmind's response
     """
 
     request_id: str
@@ -174,13 +194,20 @@ class SegmindResult:
 
     @property
     def output_url(self) -> str | None:
-        """The first output's address, ``None`` where it came inline or there is none."""
+        """The first output's address, ``None`` where there is no output or it came inline."""
         return self.outputs[0].url if self.outputs else None
 
 
 @dataclass(frozen=True, slots=True)
 class SegmindSyncResult:
-    """The answer of the synchronous v1 call: the file itself, accounting from its headers."""
+    """
+    The response of the synchronous v1 call. Source: Segmind's API page.
+
+    :param content: the file itself
+    :param content_type: its declared media type, if any
+    :param request_id: from the header ``x-request-id``, if any
+    :param metrics: inference time, cost and remaining credits, from the response's headers
+    """
 
     content: bytes = field(repr=False)
     content_type: str | None
@@ -191,38 +218,50 @@ class SegmindSyncResult:
 @dataclass(frozen=True, slots=True)
 class SegmindRecord:
     """
-    A row of the request history.
+    What the request history knows of one request. Source: the official client 1.3.0.
 
-    :param state: ``None`` while pending
-    :param created_at: epoch seconds, ``None`` where the row does not say
-    :param request_body: the inputs as sent, ``None`` where the row has none
+    A search returns the history's rows, of which a request with several outputs has several; a look-up by id returns
+    one record with all of them.
+
+    :param model: the model's slug, ``None`` where the row does not name it
+    :param state: COMPLETED or FAILED, ``None`` while the job is pending
+    :param output_urls: the outputs' addresses, in the history's order
+    :param created_at: epoch seconds, ``None`` where the row has no time
+    :param cost: US dollars for the whole request, however many outputs it has
+    :param error: Segmind's own words where the job has failed
+    :param request_body: the inputs as they were sent, ``None`` where the row has none
     """
 
     request_id: str
     model: str | None
     state: JobState | None
-    output_url: str | None = field(default=None, repr=False)
+    output_urls: tuple[str, ...] = field(default=(), repr=False)
     created_at: float | None = None
     cost: float | None = None
     error: str | None = None
     request_body: Mapping[str, Any] | None = field(default=None, repr=False)
 
+    @property
+    def output_url(self) -> str | None:
+        """The first output's address, if there is one."""
+        return self.output_urls[0] if self.output_urls else None
+
     def as_result(self) -> SegmindResult:
-        """Return the result that it tells of: the file's address, and what it cost."""
-        outputs = (SegmindOutput(url=self.output_url),) if self.output_url else ()
+        """Return the result of a completed job, as far as the history knows it: the outputs' addresses and the cost."""
+        outputs = tuple(SegmindOutput(url=url) for url in self.output_urls)
         return SegmindResult(self.request_id, JobState.COMPLETED, outputs, Metrics(cost=self.cost))
 
 
 @dataclass(frozen=True, slots=True)
 class SegmindFile:
     """
-    A result file that was fetched and checked.
+    A result file that was downloaded and checked.
 
     :param size: bytes
     :param sha256: hexadecimal
-    :param content_type: from the file's own signature where it has a known one, else as declared
-    :param width: pixels, ``None`` where it is no image
-    :param height: pixels, ``None`` where it is no image
+    :param content_type: as the file's own signature says, or as declared where it has no known one
+    :param width: pixels, ``None`` where it is not an image
+    :param height: pixels, ``None`` where it is not an image
     """
 
     size: int
@@ -247,87 +286,118 @@ class JobOutcome:
     """
     How a wait ended.
 
-    :param output_url: the file's public address; ``None`` where the result is inline, carries a signature, or could
-        not be asked for
-    :param result: the result where it was asked for; stays in the process
+    :param error: Segmind's own words for a FAILED, else what went wrong
+    :param output_urls: the outputs' public addresses, in order; see :func:`~.download.public_outputs`
+    :param result: the result, where it was looked up; it stays in this process
     """
 
     request_id: str
     status: OutcomeStatus
     error: str | None = None
     metrics: Metrics = field(default_factory=Metrics)
-    output_url: str | None = None
+    output_urls: tuple[str, ...] = ()
     result: SegmindResult | None = field(default=None, repr=False)
 
-    def as_event(self) -> dict[str, Any]:
-        """Return the trigger's event: plain JSON without key, Base64 or signature."""
-        return {
-            "request_id": self.request_id,
-            "status": self.status.value,
-            "error": self.error,
-            "metrics": self.metrics.as_dict(),
-            "output_url": self.output_url,
-        }
+    @property
+    def output_url(self) -> str | None:
+        """The first output's public address; ``None`` where it came inline, is signed, or was not looked up."""
+        return self.output_urls[0] if self.output_urls else None
 
-
-OnUnknownSubmit = Literal["reconcile", "fail", "resubmit"]
-
-DEFAULT_TIMEOUT = 600.0
-"""Seconds that a wait takes at most by default: what the official client waits."""
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
+def _shown(value: object) -> str:
+    return redact(repr(value), limit=80)
+
+
 def check_model(model: object) -> str:
-    """Return the model's name; raise :class:`SegmindInputError` where it could not stand in a path."""
+    """
+    Return a model's slug that may stand in a path.
+
+    :raises SegmindInputError: it is something else
+    """
     if not isinstance(model, str) or not _MODEL.fullmatch(model) or ".." in model:
         raise SegmindInputError(
-            f"model={redact(repr(model), limit=80)} is no model's name: give the slug from the model's page, "
-            "such as 'bria-erase-foreground' (letters, digits, '.', '_', '-')."
+            f"Invalid model {_shown(model)}. Use the slug from the model's page, such as 'bria-erase-foreground' "
+            "(letters, digits, '.', '_' and '-')."
         )
     return model
 
 
 def is_request_id(value: object) -> bool:
-    """Whether a value from outside may stand in a path."""
+    """Return whether a value is a request id that may stand in a path."""
     return isinstance(value, str) and _REQUEST_ID.fullmatch(value) is not None
 
 
 def check_request_id(request_id: object) -> str:
-    """Return the id; raise :class:`SegmindInputError` where it could not stand in a path."""
+    """
+    Return a request id that may stand in a path.
+
+    :raises SegmindInputError: it is something else
+    """
     if not is_request_id(request_id):
-        raise SegmindInputError(
-            f"request_id={redact(repr(request_id), limit=80)} is no request id of Segmind's: "
-            "give the id that a submit returned."
-        )
+        raise SegmindInputError(f"Invalid request_id {_shown(request_id)}. Use the id that a submit returned.")
     return str(request_id)
 
 
 def check_timeout(timeout: object, name: str = "timeout") -> float:
-    """Return a number of seconds above 0, at most a week; raise :class:`SegmindInputError` for anything else."""
-    if isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout <= 7 * 86_400:
-        return float(timeout)
-    raise SegmindInputError(f"{name}={timeout!r}: give a number of seconds above 0, at most a week (604800).")
+    """
+    Return a duration in seconds.
+
+    :param timeout: seconds, or a :class:`~datetime.timedelta`
+    :param name: the parameter's name, for the error
+    :raises SegmindInputError: it is not above 0, or longer than a week
+    """
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds <= MAX_TIMEOUT:
+        return float(seconds)
+    raise SegmindInputError(
+        f"Invalid {name} {_shown(timeout)}. Use a timedelta or a number of seconds above 0, at most a week (604800)."
+    )
+
+
+def check_moment(moment: object, name: str) -> float:
+    """
+    Return a moment in epoch seconds.
+
+    :param name: the parameter's name, for the error
+    :raises SegmindInputError: it is not a finite number, is negative, or more than eight days ahead
+    """
+    latest = time.time() + MAX_DAYS_AHEAD * 86_400
+    if isinstance(moment, int | float) and not isinstance(moment, bool) and 0 <= moment <= latest:
+        return float(moment)
+    raise SegmindInputError(
+        f"Invalid {name} {_shown(moment)}. Use epoch seconds, as from time.time(), at most {MAX_DAYS_AHEAD} days ahead."
+    )
 
 
 def check_payload(payload: object) -> dict[str, Any]:
-    """Return a job's parameters as they are sent; raise :class:`SegmindInputError` where they are no JSON object."""
+    """
+    Return a job's parameters as a JSON object.
+
+    :raises SegmindInputError: it is not a dict with text keys, or holds what JSON cannot represent
+    """
+    reason = "It is not a dict with text keys"
     try:
         if isinstance(payload, Mapping) and all(isinstance(key, str) for key in payload):
-            sent = dict(payload)
-            json.dumps(sent, allow_nan=False, ensure_ascii=False).encode()
-            return sent
-        why = "no dict of the model's parameters"
+            parameters = dict(payload)
+            json.dumps(parameters, allow_nan=False, ensure_ascii=False).encode()
+            return parameters
     except (TypeError, ValueError, RecursionError) as error:
-        why = f"no JSON ({error})"
+        reason = f"It cannot be written as JSON ({redact(error, limit=120)})"
     raise SegmindInputError(
-        f"payload={redact(repr(payload), limit=80)} is {redact(why, limit=120)}: give one such as {{'prompt': '...'}}."
+        f"Invalid payload {_shown(payload)}. {reason}. Use the model's parameters, such as {{'prompt': '...'}}."
     )
 
 
 def check_choice(name: str, value: object, choices: Any) -> None:
-    """Raise :class:`SegmindInputError` for a value that is none of a ``Literal``'s choices."""
+    """
+    Check that a value is one of a ``Literal``'s.
+
+    :raises SegmindInputError: it is not
+    """
     allowed = get_args(choices)
     if value not in allowed:
-        raise SegmindInputError(f"{name}={value!r}: choose one of {', '.join(map(repr, allowed))}.")
+        raise SegmindInputError(f"Invalid {name} {_shown(value)}. Use one of {', '.join(map(repr, allowed))}.")

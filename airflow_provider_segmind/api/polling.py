@@ -1,17 +1,32 @@
-"""A job after its submit: its state, its result, the wait for its end."""
+"""
+A job after its submit: its state, its result, and the wait for its end.
+
+How a wait ends on time
+-----------------------
+
+A wait ends within ten seconds after its deadline, whatever the server does, because every request of it has a limit
+(``max_seconds``) for the whole exchange, and every pause and every wait for a slot ends by the deadline:
+
+* a poll that begins before the deadline ends by then, or, begun just before it, ``POLL_SECONDS`` after its begin;
+* the last poll, at the deadline, ends ``LAST_POLL_OVERTIME`` after it;
+* the look-up of the result, where that poll says COMPLETED, ends ``RESULT_OVERTIME`` after it.
+
+The rest of the ten seconds is for the drivers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from airflow_provider_segmind.api.download import public_output
+from airflow_provider_segmind.api.download import public_outputs
 from airflow_provider_segmind.api.errors import job_failure
-from airflow_provider_segmind.api.gateway import GET_ATTEMPTS, backoff, get, submit
+from airflow_provider_segmind.api.gateway import GET_ATTEMPTS, GET_SECONDS, MIN_REQUEST_SECONDS, backoff, get, submit
 from airflow_provider_segmind.api.history import get_record
 from airflow_provider_segmind.api.models import (
     JobOutcome,
     JobState,
+    Metrics,
     OutcomeStatus,
     SegmindResult,
     SegmindStatus,
@@ -28,37 +43,54 @@ from airflow_provider_segmind.exceptions import (
     SegmindServiceError,
 )
 
-LAST_POLL_SECONDS = 300.0
-"""A last look waits so long for its turn, where many come to their deadline at once and the limit is low."""
+POLL_SECONDS = 3.0
+LAST_POLL_OVERTIME = 6.0
+RESULT_OVERTIME = 9.0
 
 NOT_FOUND_GRACE = 10.0
 """A 404 in the first seconds after a submit is replication lag, not expiry."""
 
-_BEFORE_FIRST_LOOK = 0.05  # Airflow 3.1 has failed tasks whose event came at the instant of their deferral
+RESULT_ATTEMPTS = 3
+"""How often a result is asked for while its endpoint still says that the job runs and the status says COMPLETED."""
+
+_MIN_DELAY = 0.05  # Airflow 3.1 has failed tasks whose event came at the very instant of their deferral
 
 
 def get_status(
-    api: ApiContext, request_id: str, *, attempts: int = GET_ATTEMPTS, patience: float | None = None
+    api: ApiContext, request_id: str, *, attempts: int = GET_ATTEMPTS, until: float | None = None
 ) -> Operation[SegmindStatus]:
-    """Ask for a job's state. A FAILED is a state, not an exception."""
+    """
+    Return a job's state. A FAILED is a state here, not an exception.
+
+    Source: Segmind's API page. ``GET /v2/requests/<id>/status`` answers ``{"status", "request_id", "metrics"}``, with
+    HTTP 422 for a FAILED, and with 404 for an unknown id or one older than an hour.
+
+    :param attempts: how often it is asked at most
+    :param until: epoch seconds at which all of it has ended; by default a minute from now
+    """
     return (
         yield from get(
             api,
             api.request_url(request_id) + "/status",
             "a status request",
-            lambda answer: parse_status(answer, request_id),
+            lambda response: parse_status(response, request_id),
             request_id=request_id,
             attempts=attempts,
-            patience=patience,
+            until=until,
         )
     )
 
 
-def get_result(api: ApiContext, request_id: str) -> Operation[SegmindResult]:
+def get_result(api: ApiContext, request_id: str, *, until: float | None = None) -> Operation[SegmindResult]:
     """
-    Ask for a job's result; without outputs while it still runs. A COMPLETED without any: the history is asked.
+    Return a job's result; it has no outputs while the job still runs.
 
-    :raises SegmindJobFailedError: the job FAILED
+    Source: Segmind's API page. ``GET /v2/requests/<id>`` answers ``{"status", "images": [...], "output", "metrics"}``.
+    Where a COMPLETED job has no outputs in it, or inline ones that are too large to read, the request history is asked
+    for the files' addresses.
+
+    :param until: epoch seconds at which it has ended; by default each of the two requests has a minute
+    :raises SegmindJobFailedError: the job has failed
     """
     too_large = None
     try:
@@ -66,16 +98,17 @@ def get_result(api: ApiContext, request_id: str) -> Operation[SegmindResult]:
             api,
             api.request_url(request_id),
             "a result request",
-            lambda answer: parse_result(answer, request_id),
+            lambda response: parse_result(response, request_id),
             request_id=request_id,
+            until=until,
         )
-    except ResponseTooLargeError as error:  # an inline result: its file has an address too
+    except ResponseTooLargeError as error:
         result, too_large = SegmindResult(request_id, JobState.COMPLETED), error
     if result.status is JobState.FAILED:
         raise job_failure(api, request_id, error_text(result.raw))
     if result.status is JobState.COMPLETED and not result.outputs:
-        record = yield from get_record(api, request_id)
-        if record is not None and record.output_url:
+        record = yield from get_record(api, request_id, until=until)
+        if record is not None and record.output_urls:
             return replace(result, outputs=record.as_result().outputs)
         if too_large is not None:
             raise too_large
@@ -92,116 +125,160 @@ def watch(
     poll_interval: float | None = None,
 ) -> Operation[JobOutcome]:
     """
-    Wait for a job's end and learn where its file is. Ends with an outcome, never with a :class:`SegmindError`.
+    Wait for a job's end and learn where its files are. It ends with an outcome, never with a :class:`SegmindError`.
 
-    Outages and rate limits are waited out within the deadline; a last look precedes a TIMEOUT, unless a 429 keeps the
-    gate closed then.
+    The result is looked up at once: whoever stores it may come an hour later, when Segmind has dropped the record.
+    Where that fails the outcome is COMPLETED without a result, and whoever stores it asks again and reports why.
 
-    :param model: whose typical latency shapes the schedule; ``None``: unknown, the looks start early
+    :param model: its typical latency shapes the poll schedule; ``None``: unknown, so the polls start early
     :param submitted_at: epoch seconds
-    :param deadline: epoch seconds
-    :param poll_interval: seconds between looks, ``None`` for the adaptive schedule
+    :param deadline: epoch seconds; one that has passed, in a restarted triggerer, still gets a last poll
+    :param poll_interval: seconds between polls; ``None``: the adaptive schedule
     """
-    looks = failures = 0
-    trouble: str | None = None
+    deadline = max(deadline, api.clock())
+    try:
+        status = yield from _wait_for_end(api, request_id, model, submitted_at, deadline, poll_interval)
+    except SegmindJobTimeoutError as error:
+        return JobOutcome(request_id, OutcomeStatus.TIMEOUT, str(error))
+    except SegmindJobExpiredError as error:
+        return JobOutcome(request_id, OutcomeStatus.EXPIRED, str(error))
+    except SegmindRequestError as error:
+        return JobOutcome(request_id, OutcomeStatus.ERROR, str(error))
+    if status.state is JobState.FAILED:
+        words = api.redact(status.error or "no reason given")
+        return JobOutcome(request_id, OutcomeStatus.FAILED, words, status.metrics)
+    try:
+        result = yield from _get_completed_result(api, status, model, deadline)
+    except SegmindError:
+        return JobOutcome(request_id, OutcomeStatus.COMPLETED, metrics=status.metrics)
+    return completed_outcome(api, result)
+
+
+def _wait_for_end(
+    api: ApiContext,
+    request_id: str,
+    model: str | None,
+    submitted_at: float,
+    deadline: float,
+    poll_interval: float | None,
+) -> Operation[SegmindStatus]:
+    """
+    Poll until the job has ended, sitting out outages and rate limits.
+
+    :raises SegmindJobTimeoutError: the deadline has passed
+    :raises SegmindJobExpiredError: Segmind does not know the job
+    :raises SegmindRequestError: a poll was refused
+    """
+    polls = failures = 0
     not_before = 0.0
+    problem: str | None = None
     while True:
         now = api.clock()
-        if failures:
-            delay = backoff(api, failures, cap=30.0)
-        elif poll_interval is not None:
-            delay = poll_interval
-        elif model is None:
-            delay = min(1.5 ** min(looks, 10), 15.0)
-        else:
-            delay = next_poll_delay(api.latencies.typical(model), now - submitted_at, looks)
-        delay = max(delay, not_before - now, _BEFORE_FIRST_LOOK)
-        yield from pause(min(delay, max(deadline - now, _BEFORE_FIRST_LOOK)))
-        last = api.clock() >= deadline
-        if last and api.limiter.is_closed(api.clock() + 1.0):
-            return _timed_out(request_id, deadline - submitted_at, "the rate limit is used up")
-        looks += 1
+        delay = _next_delay(api, model, now - submitted_at, polls, failures, poll_interval)
+        delay = max(delay, not_before - now, _MIN_DELAY)
+        yield from pause(min(delay, max(deadline - now, _MIN_DELAY)))
+        now = api.clock()
+        last = now >= deadline
+        poll_until = max(deadline + LAST_POLL_OVERTIME if last else deadline, now + POLL_SECONDS)
+        polls += 1
         try:
-            status = yield from get_status(
-                api, request_id, attempts=1, patience=max(deadline - api.clock(), LAST_POLL_SECONDS)
-            )
-        except SegmindRateLimitError as limited:
+            status = yield from get_status(api, request_id, attempts=1, until=poll_until)
+        except SegmindRateLimitError as error:
             failures += 1
-            # Where the header's moment proves too early time and again, the pause grows all the same.
-            not_before = max(limited.reset_at, api.clock() + min(2.0 ** min(failures, 6), 60.0))
-            trouble = str(limited)
-        except SegmindServiceError as outage:
+            # A limit that refuses again after the reset that it announced is asked ever more rarely.
+            not_before = max(error.reset_at, api.clock() + min(2.0 ** min(failures, 6), 60.0))
+            problem = str(error)
+        except SegmindServiceError as error:
             failures += 1
-            trouble = str(outage)
-        except SegmindJobExpiredError as expired:
+            problem = str(error)
+        except SegmindJobExpiredError:
             failures = 0
             if api.clock() - submitted_at >= NOT_FOUND_GRACE:
-                return JobOutcome(request_id, OutcomeStatus.EXPIRED, str(expired))
-        except SegmindRequestError as refused:
-            return JobOutcome(request_id, OutcomeStatus.ERROR, str(refused))
+                raise
         else:
-            failures, trouble = 0, None
-            if status.state is JobState.COMPLETED:
-                return (yield from _completed(api, status, model))
-            if status.state is JobState.FAILED:
-                said = api.redact(status.error or "no reason given")
-                return JobOutcome(request_id, OutcomeStatus.FAILED, said, status.metrics)
+            failures, problem = 0, None
+            if status.state.terminal:
+                return status
         if last:
-            return _timed_out(request_id, deadline - submitted_at, trouble)
+            raise SegmindJobTimeoutError(
+                f"Segmind's job {request_id} has not ended {deadline - submitted_at:.0f} s after its submit"
+                f"{f' (last problem: {problem})' if problem else ''}. It still runs and will be billed; a retry waits "
+                "for the same job, and `timeout` sets how long.",
+                request_id=request_id,
+            )
 
 
-def _completed(api: ApiContext, status: SegmindStatus, model: str | None) -> Operation[JobOutcome]:
-    """Ask at once where the file is: a worker may come an hour later, when Segmind has forgotten."""
-    result: SegmindResult | None = None
-    for failures in range(1, 4):
-        try:
-            result = yield from get_result(api, status.request_id)
-        except SegmindError:
-            break  # leg 2 asks again, and says what is wrong
+def _next_delay(
+    api: ApiContext, model: str | None, elapsed: float, polls: int, failures: int, poll_interval: float | None
+) -> float:
+    """Return the seconds to wait before the next poll."""
+    if failures:
+        return backoff(api, failures, cap=30.0)
+    if poll_interval is not None:
+        return poll_interval
+    if model is None:
+        return min(1.5 ** min(polls, 10), 15.0)
+    return next_poll_delay(api.latencies.typical(model), elapsed, polls)
+
+
+def _get_completed_result(
+    api: ApiContext, status: SegmindStatus, model: str | None, deadline: float
+) -> Operation[SegmindResult]:
+    """Return the result of a job whose status is COMPLETED, and learn from how long it took."""
+    now = api.clock()
+    until = min(max(deadline + RESULT_OVERTIME, now + MIN_REQUEST_SECONDS), now + GET_SECONDS)
+    _observe(api, model, status.metrics)
+    for attempt in range(1, RESULT_ATTEMPTS + 1):
+        result = yield from get_result(api, status.request_id, until=until)
         if result.status is JobState.COMPLETED:
-            break
-        result = None  # this endpoint lags behind the other
-        yield from pause(backoff(api, failures))
-    metrics = result.metrics if result is not None and result.metrics.total_time is not None else status.metrics
+            if status.metrics.total_time is None:
+                _observe(api, model, result.metrics)
+            return result if result.metrics != Metrics() else replace(result, metrics=status.metrics)
+        yield from pause(backoff(api, attempt))
+    raise SegmindServiceError(
+        f"Segmind says that request {status.request_id} is COMPLETED, but has no result of it yet. A retry asks again "
+        "and pays nothing.",
+        request_id=status.request_id,
+    )
+
+
+def _observe(api: ApiContext, model: str | None, metrics: Metrics) -> None:
     if model is not None:
         api.latencies.observe(model, metrics.total_time)
-    if result is None:
-        return JobOutcome(status.request_id, OutcomeStatus.COMPLETED, metrics=metrics)
-    return replace(completed_outcome(api, result), metrics=metrics)
 
 
 def completed_outcome(api: ApiContext, result: SegmindResult) -> JobOutcome:
-    """Return the outcome of a job whose result is at hand."""
+    """Return the outcome of a completed job whose result is known."""
     return JobOutcome(
         result.request_id,
         OutcomeStatus.COMPLETED,
         metrics=result.metrics,
-        output_url=public_output(api, result),
+        output_urls=public_outputs(api, result),
         result=result,
     )
 
 
-def _timed_out(request_id: str, seconds: float, trouble: str | None) -> JobOutcome:
-    why = f"; last: {trouble}" if trouble else ""
-    return JobOutcome(request_id, OutcomeStatus.TIMEOUT, f"not ended {seconds:.0f} s after its submit{why}")
-
-
 def raise_for_outcome(api: ApiContext, outcome: JobOutcome) -> None:
-    """Raise what an outcome other than COMPLETED means."""
-    request_id = outcome.request_id
-    if outcome.status is OutcomeStatus.COMPLETED:
-        return
-    if outcome.status is OutcomeStatus.FAILED:
-        raise job_failure(api, request_id, outcome.error)
-    if outcome.status is OutcomeStatus.TIMEOUT:
-        raise SegmindJobTimeoutError(
-            f"Segmind's job {request_id} has {api.redact(outcome.error or 'not ended')}. It still runs and will be "
-            "billed; `timeout` sets how long to wait, and a retry goes on with the same job.",
-            request_id=request_id,
-        )
-    if outcome.status is OutcomeStatus.EXPIRED:
-        raise SegmindJobExpiredError(api.redact(outcome.error or "expired"), request_id=request_id)
-    raise SegmindRequestError(api.redact(outcome.error or "refused"), request_id=request_id)
+    """
+    Raise what an outcome stands for, unless it is COMPLETED. The outcome may come from an event, so it is redacted.
+
+    :raises SegmindJobFailedError: FAILED
+    :raises SegmindJobTimeoutError: TIMEOUT
+    :raises SegmindJobExpiredError: EXPIRED
+    :raises SegmindRequestError: ERROR
+    """
+    request_id, words = outcome.request_id, api.redact(outcome.error or "")
+    match outcome.status:
+        case OutcomeStatus.COMPLETED:
+            return
+        case OutcomeStatus.FAILED:
+            raise job_failure(api, request_id, words)
+        case OutcomeStatus.TIMEOUT:
+            raise SegmindJobTimeoutError(words or f"Segmind's job {request_id} has not ended.", request_id=request_id)
+        case OutcomeStatus.EXPIRED:
+            raise SegmindJobExpiredError(words or f"Segmind no longer knows {request_id}.", request_id=request_id)
+        case OutcomeStatus.ERROR:
+            raise SegmindRequestError(words or f"The wait for {request_id} has failed.", request_id=request_id)
 
 
 def wait_for_job(
@@ -212,15 +289,18 @@ def wait_for_job(
     model: str | None = None,
     poll_interval: float | None = None,
 ) -> Operation[SegmindResult]:
-    """Wait for a job's end, at most ``timeout`` seconds from now, and return its result."""
+    """
+    Wait for a job's end and return its result.
+
+    :param timeout: seconds from now; the wait ends at most ten seconds later
+    :param model: as for :func:`watch`
+    :param poll_interval: as for :func:`watch`
+    :raises SegmindJobTimeoutError: the job still runs
+    :raises SegmindJobFailedError: it has failed
+    :raises SegmindJobExpiredError: Segmind does not know it
+    """
     now = api.clock()
-    outcome = yield from watch(
-        api, request_id, model, submitted_at=now, deadline=now + timeout, poll_interval=poll_interval
-    )
-    if outcome.status is OutcomeStatus.ERROR:
-        yield from get_result(api, request_id)  # raises what the outcome only has in words
-    raise_for_outcome(api, outcome)
-    return outcome.result if outcome.result is not None else (yield from get_result(api, request_id))
+    return (yield from _wait_for_result(api, request_id, model, now, now + timeout, poll_interval))
 
 
 def run(
@@ -231,6 +311,26 @@ def run(
     timeout: float,
     poll_interval: float | None = None,
 ) -> Operation[SegmindResult]:
-    """Submit and wait: what the official client's ``run`` does."""
-    job = yield from submit(api, model, payload)
-    return (yield from wait_for_job(api, job.request_id, timeout=timeout, model=model, poll_interval=poll_interval))
+    """
+    Submit a job, wait for its end and return its result: what the official client's ``run`` does.
+
+    :param timeout: seconds for all of it; it ends at most ten seconds later
+    :raises SegmindError: what :func:`~.gateway.submit` and :func:`wait_for_job` raise
+    """
+    deadline = api.clock() + timeout
+    job = yield from submit(api, model, payload, until=deadline)
+    return (yield from _wait_for_result(api, job.request_id, model, job.submitted_at, deadline, poll_interval))
+
+
+def _wait_for_result(
+    api: ApiContext,
+    request_id: str,
+    model: str | None,
+    submitted_at: float,
+    deadline: float,
+    poll_interval: float | None,
+) -> Operation[SegmindResult]:
+    status = yield from _wait_for_end(api, request_id, model, submitted_at, deadline, poll_interval)
+    if status.state is JobState.FAILED:
+        raise job_failure(api, request_id, status.error)
+    return (yield from _get_completed_result(api, status, model, deadline))

@@ -1,7 +1,13 @@
-"""The account's rate limit: reading when it resets, and not running into it."""
+"""
+The account's rate limit: reading when it resets, and keeping below it.
+
+Segmind publishes limits of 5, 50 or more requests a minute, but not whether polls count, nor whether the minute is
+a sliding one. So everything that goes to the gateway is counted, and in a sliding minute, which suits either.
+"""
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -10,86 +16,107 @@ from airflow_provider_segmind.api.models import parse_number, parse_timestamp
 
 RESET_HEADER = "x-rate-limit-reset-at-utc"
 WINDOW = 60.0
-"""Segmind counts requests a minute."""
-
 MAX_RESET = 3600.0
-"""A reset farther away than this counts as this: no header may stop a pipeline for a day."""
+"""A reset further away than this is taken as this: no header may stop a pipeline for a day."""
 
-SPACING = 60 / 50
-"""Seconds between those who leave a gate that has opened, where the connection does not say ``requests_per_minute``:
-the pace of Segmind's Pro plan."""
-
-
-def _epoch(text: str, now: float) -> float | None:
-    """Read a moment in any of the formats seen or likely; a small number is a delay; ``None`` for garbage."""
-    number = parse_number(text)
-    return now + number if number is not None and 0 <= number <= 1e8 else parse_timestamp(text)
+DEFAULT_SPACING = 60 / 50
+"""Seconds between requests after a reset where ``requests_per_minute`` is not set: the pace of the Pro plan."""
 
 
 def reset_at(headers: Mapping[str, str], now: float) -> float:
     """
-    Return the epoch at which a 429's limit resets: at least a second away, at most an hour.
+    Return the epoch second at which the limit of a 429 resets.
 
-    The format of ``x-rate-limit-reset-at-utc`` is not published: ISO 8601 with or without zone, an HTTP date, epoch
-    seconds or milliseconds are read, ``Retry-After`` too; without a readable one a window of a minute is assumed.
+    The format of ``x-rate-limit-reset-at-utc`` is not published, so every likely one is read: ISO 8601 with or without
+    a zone, an HTTP date, epoch seconds or milliseconds, and seconds from now; ``Retry-After`` likewise. Without a
+    readable value it is a minute from now, since Segmind counts requests a minute.
+
+    :param headers: of the response, with lower-case names
+    :param now: epoch seconds
+    :return: at least a second and at most an hour from now
     """
     for name in (RESET_HEADER, "retry-after"):
-        moment = _epoch(headers[name], now) if headers.get(name) else None
+        moment = _moment(headers[name], now) if headers.get(name) else None
         if moment is not None:
             return min(max(moment, now + 1.0), now + MAX_RESET)
     return now + WINDOW
 
 
+def _moment(text: str, now: float) -> float | None:
+    """Read a moment; a number too small for an epoch second is a delay."""
+    number = parse_number(text)
+    return now + number if number is not None and 0 <= number <= 1e8 else parse_timestamp(text)
+
+
 class RateLimiter:
     """
-    Tells each request of one connection, in one process, when it may go. Thread-safe; owns no clock.
+    Gives each request of one connection, in one process, a slot: the moment at which it may go. Thread-safe.
 
-    With ``requests_per_minute`` no window of a minute holds more. A 429 closes the gate for all until the reset;
-    those who wait then leave one after another.
+    It owns no clock and never sleeps: callers pass the time and make the pause. Three rules place a slot:
 
-    :param requests_per_minute: the account's limit, ``None`` to only react to a 429
+    1. With ``requests_per_minute`` no sliding minute holds more slots than that. A fraction is kept by even spacing:
+       0.5 gives a slot every two minutes.
+    2. After a 429 no slot comes before the reset.
+    3. After a reset the slots are spread out. Many jobs have waited for that moment, some with a slot and some, who
+       met the 429 themselves, without. All at once they would use up the limit again.
+
+    :param requests_per_minute: this process's share of the account's limit, any number above 0; ``None``: only react
+        to a 429
     """
 
-    def __init__(self, requests_per_minute: int | None = None) -> None:
-        self._spacing = 60 / requests_per_minute if requests_per_minute else SPACING
-        self._recent: deque[float] | None = deque(maxlen=requests_per_minute) if requests_per_minute else None
-        self._opens_at = 0.0
-        self._last_in_line = 0.0
-        self._last = 0.0
+    def __init__(self, requests_per_minute: float | None = None) -> None:
+        self._spacing = DEFAULT_SPACING
+        self._window = WINDOW
+        self._recent: deque[float] | None = None
+        if requests_per_minute is not None:
+            whole = float(requests_per_minute).is_integer()
+            self._spacing = 60 / requests_per_minute
+            self._window = WINDOW if whole else self._spacing
+            self._recent = deque(maxlen=int(min(requests_per_minute, 10**9)) if whole else 1)
+        self._closed_until = 0.0
+        self._last_slot = 0.0
+        self._last_delayed_slot = 0.0
         self._lock = threading.Lock()
 
     def close_until(self, moment: float) -> None:
-        """Close the gate: Segmind said 429."""
+        """Give no slot before an epoch second: Segmind has answered 429."""
         with self._lock:
-            self._opens_at = max(self._opens_at, moment)
+            self._closed_until = max(self._closed_until, moment)
+
+    def is_closed(self, now: float) -> bool:
+        """Return whether the reset after a 429 is still to come."""
+        with self._lock:
+            return now < self._closed_until
 
     def next_free(self, now: float) -> float:
-        """When a request made now could go; reserves nothing."""
+        """Return the slot, in epoch seconds, that a request would get now, without taking it."""
         with self._lock:
-            return self._slot(now)
+            return self._next_slot(now)
 
-    def reserve(self, now: float) -> float:
-        """Take the next free moment (epoch seconds, not before ``now``)."""
+    def reserve(self, now: float, latest: float = math.inf) -> float:
+        """
+        Return the next slot, in epoch seconds, and take it unless it is later than ``latest``.
+
+        :param now: epoch seconds
+        :param latest: epoch seconds after which the caller has no use for a slot
+        """
         with self._lock:
-            slot = self._slot(now)
-            self._last = max(self._last, slot)
+            slot = self._next_slot(now)
+            if slot > latest:
+                return slot
+            self._last_slot = max(self._last_slot, slot)
             if slot > now:
-                self._last_in_line = max(self._last_in_line, slot)
+                self._last_delayed_slot = max(self._last_delayed_slot, slot)
             if self._recent is not None:
                 self._recent.append(slot)
             return slot
 
-    def is_closed(self, now: float) -> bool:
-        """Whether a 429 keeps the gate closed."""
-        with self._lock:
-            return now < self._opens_at
-
-    def _slot(self, now: float) -> float:
-        slot = max(now, self._opens_at)
-        if self._last >= self._opens_at and slot < self._opens_at + WINDOW:
-            slot = max(slot, self._last + self._spacing)  # many have waited for this moment on their own
-        if self._last_in_line >= self._opens_at and self._last_in_line > now:
-            slot = max(slot, self._last_in_line + self._spacing)  # others still wait: behind them
+    def _next_slot(self, now: float) -> float:
+        slot = max(now, self._closed_until)
+        if self._last_slot >= self._closed_until and slot < self._closed_until + WINDOW:
+            slot = max(slot, self._last_slot + self._spacing)
+        if self._last_delayed_slot >= self._closed_until and self._last_delayed_slot > now:
+            slot = max(slot, self._last_delayed_slot + self._spacing)  # behind those who still wait for theirs
         if self._recent is not None and len(self._recent) == self._recent.maxlen:
-            slot = max(slot, self._recent[0] + WINDOW)
+            slot = max(slot, self._recent[0] + self._window)
         return slot

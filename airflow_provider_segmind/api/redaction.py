@@ -1,67 +1,112 @@
-"""Texts from outside, made fit for logs, events and exceptions."""
+"""
+Making texts from outside fit for logs, events, XCom and errors: no keys, no signatures, no image data, not too long.
+
+Texts are also checked for what only looks like a secret, because a service may quote a URL or a key of anybody's.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 
 MAX_TEXT = 400
-_KEY = re.compile(r"SG_[0-9A-Z]{8,}", re.IGNORECASE)
+"""Characters that a text from outside may have in a log or an error."""
+
+_GAP = " … "
+_KEY = re.compile(r"(?i:SG_[0-9A-Z]{8,})|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b", re.ASCII)
+"""Segmind's keys and AWS's key ids."""
+
 _USERINFO = re.compile(r"(:(?:\\?/){2})[^\s\"'<>/]*@|(%3A%2F%2F)(?:[^\s\"'<>%]|%(?!2F|40))*%40", re.IGNORECASE)
-_QUERY = re.compile(r"(:(?:\\?/){2}[^\s\"'<>?#]+)(?:[?#][^\s\"'<>]*)?")  # always matches: none is scanned twice
+# The query is optional so that the pattern matches every URL: then no URL is scanned twice.
+_QUERY = re.compile(r"(:(?:\\?/){2}[^\s\"'<>?#]+)(?:[?#][^\s\"'<>]*)?")
+# A signature is recognised by its parameter's name, because the URL around it may be torn or encoded.
 _SIGNATURE = re.compile(
     r"((?:X-(?:Amz|Goog)-[\w-]{1,40}|Signature|sig|AWSAccessKeyId|token)(?:=|%3D|\\u003d))[^&\s\"'<>]+", re.IGNORECASE
 )
-"""A signature is known by its parameter's name, whatever is left of the URL around it."""
+# Base64: several lines of 60 characters or more and perhaps a shorter last one, or one run of 120 or more. Prose has
+# no such words.
 _WRAP = r"(?:\s|\\[rn]){1,4}"
 _BLOB = re.compile(
-    # Lines of a run that was wrapped, the last of them shorter, or one long run: no prose has such words.
     r"(?:data:[\w/+.;=-]*,)?(?<![\w+/-])(?:"
     rf"[\w+/-]{{60,}}+(?:{_WRAP}[\w+/-]{{60,}}+)+(?:={{1,2}}|{_WRAP}(?:[\w+/-]{{20,}}={{0,2}}|[\w+/-]*={{1,2}}(?!\w)))?"
     r"|[\w+/-]{120,}={0,2})",
     re.ASCII,
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_WORD = re.compile(r"[^\s\"'<>]*")
 
 
-def redact(text: object, secrets: tuple[str, ...] = (), *, limit: int = MAX_TEXT) -> str:
+def redact(text: object, secrets: Sequence[str] = (), *, limit: int = MAX_TEXT) -> str:
     """
-    Shorten a text and take out what must not be told: keys, signed queries, image data, control characters.
+    Take out what must not be told (keys, user info, queries, signatures, image data, control characters) and shorten.
 
-    :param secrets: exact strings to take out besides, such as the connection's key
+    A long text loses its middle: an S3 error names the operation at its start and the reason at its end.
+
+    :param text: anything; it is converted with ``str``
+    :param secrets: exact strings to take out, such as the connection's key
     :param limit: characters kept
     """
-    said = str(text)[: 10 * limit]
+    said = str(text)
     for secret in secrets:
         if secret:
             said = said.replace(secret, "***")
+    said = _cut_before_cleaning(said, max(5 * limit, 4000))
     said = _USERINFO.sub(r"\1\2", said)
     said = _QUERY.sub(r"\1", said)
     said = _SIGNATURE.sub(r"\1***", said)
     said = _BLOB.sub("[data]", said)
     said = _KEY.sub("***", said)
     said = _CONTROL.sub(" ", said).strip()
-    return said if len(said) <= limit else said[: limit - 1] + "…"
+    return said if len(said) <= limit else _cut_middle(said, limit)
+
+
+def _cut_before_cleaning(text: str, size: int) -> str:
+    """
+    Cut the middle out of a text of megabytes, which would take seconds to clean.
+
+    A word that the cut has torn is dropped: half a signature no longer has the name by which it is recognised.
+    """
+    if len(text) <= 2 * size:
+        return text
+    head, tail = text[:size], text[-size:]
+    return head[: size - _first_word(head[::-1])] + _GAP + tail[_first_word(tail) :]
+
+
+def _first_word(text: str) -> int:
+    """Return the length of the word with which a text begins."""
+    word = _WORD.match(text)
+    return word.end() if word else 0
+
+
+def _cut_middle(text: str, limit: int) -> str:
+    tail = (limit - len(_GAP)) // 2
+    return text[: limit - len(_GAP) - tail] + _GAP + text[len(text) - tail :]
 
 
 def shareable_url(url: str | None) -> str | None:
-    """Return an address fit for XCom and events: one with a query or user info may open more, and is withheld."""
+    """
+    Return an address that is fit for XCom and events, else ``None``.
+
+    An address with a query, a fragment or user info may open more than this one file, so it is withheld.
+    """
     if not url:
         return None
     authority = url.partition("://")[2].partition("/")[0]
     return None if "?" in url or "#" in url or "@" in authority else url
 
 
-class _CleanAddresses(logging.Filter):
+class _RedactUrls(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):  # its URL objects are known by what they can do: no httpx in here
+        """Redact the URL objects among a record's arguments; they are known by a method, so httpx is not imported."""
+        if isinstance(record.args, tuple):
             record.args = tuple(redact(arg) if hasattr(arg, "copy_with") else arg for arg in record.args)
         return True
 
 
-_clean_addresses = _CleanAddresses()
+_redact_urls = _RedactUrls()
 
 
 def redact_httpx_log() -> None:
-    """Keep signed queries and user info out of the line that httpx logs for each request; once is enough."""
-    logging.getLogger("httpx").addFilter(_clean_addresses)
+    """Keep queries and user info out of the line that httpx logs for each request. Calling it twice does no harm."""
+    logging.getLogger("httpx").addFilter(_redact_urls)

@@ -1,4 +1,9 @@
-"""When to look whether a job is done: few requests, little waiting."""
+"""
+When to poll a job: few requests, little waiting.
+
+Job times of one model scatter like a log-normal distribution, so one median and one spread describe them. They start
+from what Segmind publishes and follow the jobs that this process has seen complete.
+"""
 
 from __future__ import annotations
 
@@ -7,67 +12,74 @@ import threading
 from dataclasses import dataclass
 
 PUBLISHED_SECONDS = {"bria-erase-foreground": 11.97}
-"""Typical latencies that Segmind publishes on its models' pages."""
+"""Typical latencies in seconds. Source: the models' API pages."""
 
 PUBLISHED_SPREAD = 0.2
 UNKNOWN_SECONDS, UNKNOWN_SPREAD = 12.0, 0.5
-MAX_INTERVAL = 30.0
-_MEMORY = 0.2  # the weight of the newest job
+MIN_INTERVAL, MAX_INTERVAL = 0.5, 30.0
+_NEWEST_WEIGHT = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyEstimate:
-    """A log-normal guess: the median in seconds, the standard deviation of the logarithm."""
+    """
+    A log-normal estimate of how long jobs take.
+
+    :param median: seconds
+    :param spread: the standard deviation of the logarithm; 0.2 means that two jobs of three are within 20 %
+    """
 
     median: float
     spread: float
 
 
 class LatencyMemory:
-    """How long each model's jobs took in this process, starting from what is published. Thread-safe."""
+    """How long each model's jobs took in this process. Thread-safe."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, LatencyEstimate] = {}
+        self._estimates: dict[str, LatencyEstimate] = {}
         self._lock = threading.Lock()
 
     def typical(self, model: str) -> LatencyEstimate:
-        """Return the present guess."""
+        """Return the present estimate for a model."""
         with self._lock:
-            return self._seen.get(model) or self._published(model)
+            return self._estimate(model)
 
     def observe(self, model: str, seconds: float | None) -> None:
-        """Learn from a job that completed after ``seconds``; ``None`` teaches nothing."""
+        """Learn from a job that completed after ``seconds``; ``None`` and senseless values are ignored."""
         if seconds is None or not 0.01 <= seconds <= 86_400:
             return
         with self._lock:
-            known = self._seen.get(model) or self._published(model)
+            known = self._estimate(model)
             step = math.log(seconds) - math.log(known.median)
-            variance = (1 - _MEMORY) * (known.spread**2 + _MEMORY * step**2)
-            self._seen[model] = LatencyEstimate(
-                known.median * math.exp(_MEMORY * step), min(max(math.sqrt(variance), 0.05), 1.5)
-            )
+            variance = (1 - _NEWEST_WEIGHT) * (known.spread**2 + _NEWEST_WEIGHT * step**2)
+            median = known.median * math.exp(_NEWEST_WEIGHT * step)
+            self._estimates[model] = LatencyEstimate(median, min(max(math.sqrt(variance), 0.05), 1.5))
 
-    @staticmethod
-    def _published(model: str) -> LatencyEstimate:
+    def _estimate(self, model: str) -> LatencyEstimate:
+        if model in self._estimates:
+            return self._estimates[model]
         if model in PUBLISHED_SECONDS:
             return LatencyEstimate(PUBLISHED_SECONDS[model], PUBLISHED_SPREAD)
         return LatencyEstimate(UNKNOWN_SECONDS, UNKNOWN_SPREAD)
 
 
-def next_poll_delay(typical: LatencyEstimate, elapsed: float, looks: int) -> float:
+def next_poll_delay(typical: LatencyEstimate, elapsed: float, polls: int) -> float:
     """
-    Return the seconds to wait before the next look at a job.
+    Return the seconds to wait before the next poll of a job.
 
-    The first look falls where four jobs of five are done; the next follow in steps as wide as the uncertainty, and
-    as a tenth of what the job has taken already where it is long overdue, at most 30 s.
+    The first poll comes when about four jobs of five are done, for a poll that comes too early costs a request and a
+    late one only seconds. The following ones are as far apart as the estimate is uncertain, and for a job that is
+    long overdue a tenth of the time that it has taken already.
 
     :param elapsed: seconds since the submit
-    :param looks: how often this wait has looked so far
+    :param polls: how often this wait has polled so far
+    :return: at least 0.5 s; at most 30 s, but for the first poll
     """
     first = typical.median * math.exp(0.85 * typical.spread)
-    if looks == 0 and elapsed < first:
+    if polls == 0 and elapsed < first:
         return first - elapsed
-    step = max(typical.median * typical.spread * 0.6, 0.1 * elapsed)
-    if looks == 0:
-        step *= 0.2  # taken over late, by a restarted process: the job may well be done
-    return min(max(step, 0.5), MAX_INTERVAL)
+    interval = max(typical.median * typical.spread * 0.6, 0.1 * elapsed)
+    if polls == 0:
+        interval *= 0.2  # a restarted process takes over an old job, which is probably done
+    return min(max(interval, MIN_INTERVAL), MAX_INTERVAL)

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from airflow_provider_segmind.api.download import file_is_gone, public_outputs
+from airflow_provider_segmind.api.download import file_is_gone
 from airflow_provider_segmind.api.errors import job_failure
 from airflow_provider_segmind.api.gateway import MAX_SUBMIT_WAIT, backoff, check_rate_limit, submit
 from airflow_provider_segmind.api.history import LISTED_WITHIN, find_request, get_record, payload_fingerprint
@@ -30,7 +30,13 @@ from airflow_provider_segmind.api.models import (
     check_payload,
 )
 from airflow_provider_segmind.api.operation import ApiContext, Operation, pause
-from airflow_provider_segmind.api.polling import NOT_FOUND_GRACE, get_result, get_status, raise_for_outcome
+from airflow_provider_segmind.api.polling import (
+    NOT_FOUND_GRACE,
+    completed_outcome,
+    get_result,
+    get_status,
+    raise_for_outcome,
+)
 from airflow_provider_segmind.exceptions import (
     SegmindError,
     SegmindInputError,
@@ -154,7 +160,7 @@ def _submit_new(
 
     for attempt in range(1, MAX_SUBMITS + 1):
         try:
-            job = yield from submit(api, submission.model, payload, before=write_intent)
+            job = yield from submit(api, submission.model, payload, before=write_intent, until=submission.deadline)
         except SegmindSubmitUnknownError as unknown:
             log.warning("%s on_unknown_submit=%r.", unknown, submission.on_unknown_submit)
             if attempt == MAX_SUBMITS:
@@ -268,17 +274,6 @@ def _refuse_other_account(api: ApiContext, checkpoint: Checkpoint, what: str) ->
             "the task. To pay for a new job instead, start a new DAG run or delete the task's state 'segmind_job'.",
             request_id=checkpoint.request_id,
         )
-
-
-def completed_outcome(api: ApiContext, result: SegmindResult) -> JobOutcome:
-    """Return the outcome of a job whose result is at hand."""
-    return JobOutcome(
-        result.request_id,
-        OutcomeStatus.COMPLETED,
-        metrics=result.metrics,
-        output_urls=public_outputs(api, result),
-        result=result,
-    )
 
 
 def collect(

@@ -91,14 +91,16 @@ class Checkpoint:
             raise _unreadable(f"it is a {type(value).__name__}, not an object")
         if value.get("version") != VERSION:
             raise _unreadable(f"its version is {value.get('version')!r}, and this provider reads version {VERSION}")
+        model, digest, account = (value.get(name) for name in ("model", "input_digest", "account"))
         submitted_at, request_id = parse_number(value.get("submitted_at")), value.get("request_id")
-        texts = [value.get(name) for name in ("model", "input_digest", "account")]
         fingerprint = value.get("payload_fingerprint")
         if (
-            not all(isinstance(text, str) for text in texts)
+            not isinstance(model, str)
+            or not isinstance(digest, str)
+            or not isinstance(account, str)
+            or not isinstance(fingerprint, Mapping)
             or submitted_at is None
             or not 0 < submitted_at < 1e11
-            or not isinstance(fingerprint, Mapping)
             or not (request_id is None or is_request_id(request_id))
             or (request_id is None) != (value.get("state") == "submitting")
         ):
@@ -106,9 +108,10 @@ class Checkpoint:
         identity = value.get("image_identity")
         width, height = value.get("image_width"), value.get("image_height")
         return cls(
-            *map(str, texts[:2]),
+            model,
+            digest,
             submitted_at,
-            str(texts[2]),
+            account,
             dict(fingerprint),
             request_id,
             identity if isinstance(identity, str) else None,

@@ -24,16 +24,14 @@ from airflow_provider_segmind.api.operation import ApiContext, Operation
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
 from airflow_provider_segmind.files.destination import (
     Destination,
-    Provenance,
-    StoredResult,
     check_destination,
     find_stored,
-    refuse_other_image,
     refuse_same_place,
     store,
 )
 from airflow_provider_segmind.files.formats import ResultFile, extension_of
 from airflow_provider_segmind.files.location import Location
+from airflow_provider_segmind.files.provenance import Provenance, StoredResult, refuse_other_image
 from airflow_provider_segmind.files.source import ImageFacts, ImageSource
 from airflow_provider_segmind.jobs.acquire import Submission
 from airflow_provider_segmind.jobs.checkpoint import Checkpoint
@@ -203,7 +201,8 @@ class Delivery:
                     file.width,
                     file.height,
                 )
-                store(  # Chaos seam: mid_upload
+                # Chaos seam: mid_upload
+                store(
                     spool,
                     location,
                     content_type=file.content_type,

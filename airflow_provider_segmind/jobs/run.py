@@ -103,7 +103,7 @@ class JobRun:
         """
         Get a job for the inputs, the one that an earlier try has paid for or a new one.
 
-        :return: the facts where the result is stored already, else what to wait for. Chaos seam: checkpoint_to_wait
+        :return: the facts where the result is stored already, else what to wait for
         """
         description = self.description
         deadline = self.event.deadline or time.time() + description.timeout
@@ -205,7 +205,7 @@ class JobRun:
         self.runner.run_operation(pause(min(free, deadline) - now + 0.01))
 
     def _wait_for_end(self, acquired: AcquiredJob, deadline: float) -> JobOutcome:
-        """Wait for a job in this process. Chaos seam: while_waiting."""
+        """Wait for a job in this process. Chaos seam: checkpoint_to_wait, while_waiting."""
         job = acquired.job
         return self.runner.run_operation(
             watch(

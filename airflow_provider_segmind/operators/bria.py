@@ -88,5 +88,5 @@ def _boolean(name: str, value: object) -> bool:
     known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     word = str(value).strip().lower()
     if word not in known:
-        raise SegmindInputError(f"Invalid {name}={value!r}. Use True or False.")
+        raise SegmindInputError(f"Invalid {name} {value!r}. Use True or False.")
     return known[word]

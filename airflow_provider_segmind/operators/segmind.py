@@ -102,7 +102,7 @@ class SegmindJobOperator(BaseOperator):
         check_choice("on_unknown_submit", on_unknown_submit, OnUnknownSubmit)
         check_choice("if_exists", if_exists, IfExists)
         if not isinstance(deferrable, bool):
-            raise SegmindInputError(f"Invalid deferrable={deferrable!r}. Use True (wait on the triggerer) or False.")
+            raise SegmindInputError(f"Invalid deferrable {deferrable!r}. Use True (wait on the triggerer) or False.")
         if if_exists == "skip" and destination is None:
             raise SegmindInputError("if_exists='skip' needs a `destination` to look at. Give one, or omit if_exists.")
         self.destination = destination
@@ -150,11 +150,13 @@ class SegmindJobOperator(BaseOperator):
 
     def execute(self, context: Context) -> Facts:
         """Submit: get a job for the inputs, the one that an earlier try has paid for or a new one."""
+        # Chaos seam: delivered_to_end
         with self._job_run(context, None) as run:
             return self._finish(run.submit(), run)
 
     def execute_complete(self, context: Context, event: Any = None) -> Facts:
         """Go on where the trigger left off: store the result, or submit where the rate limit left no slot before."""
+        # Chaos seam: delivered_to_end
         with self._job_run(context, ResumeEvent.parse(event)) as run:
             if run.event.status == SUBMIT_AGAIN:
                 return self._finish(run.submit(), run)
@@ -231,17 +233,17 @@ class SegmindJobOperator(BaseOperator):
         except Exception as error:
             if isinstance(error, SegmindModerationError) and self.on_moderation_block == "skip":
                 raise AirflowSkipException(str(error)) from error
+            checkpoint = None if checkpoints.durable else checkpoints.read()
+            if checkpoint is not None:
+                what = f"request {checkpoint.request_id}" if checkpoint.request_id else "the submit"
+                raise AirflowFailException(
+                    f"{error} The task is not retried: Airflow before 3.3 has no task state store, so a retry would not "
+                    f"know of {what} and pay again. Segmind keeps a result's file for 7 days."
+                ) from error
             left_to_user = isinstance(error, SegmindSubmitUnknownError) and self.on_unknown_submit == "fail"
             if left_to_user or (isinstance(error, SegmindError) and error.policy.task is TaskFate.FAIL):
                 raise AirflowFailException(str(error)) from error
-            checkpoint = None if checkpoints.durable else checkpoints.read()
-            if checkpoint is None:
-                raise
-            what = f"request {checkpoint.request_id}" if checkpoint.request_id else "the submit"
-            raise AirflowFailException(
-                f"{error} The task is not retried: Airflow before 3.3 has no task state store, so a retry would not "
-                f"know of {what} and pay again. Segmind keeps a result's file for 7 days."
-            ) from error
+            raise
 
 
 class SegmindRunModelOperator(SegmindJobOperator):
@@ -340,7 +342,7 @@ def _without_signature(text: str, _: str) -> str:
 
 def _check_conn_id(name: str, conn_id: object) -> None:
     if not isinstance(conn_id, str) or not conn_id:
-        raise SegmindInputError(f"Invalid {name}={conn_id!r}. Use the id of an Airflow connection.")
+        raise SegmindInputError(f"Invalid {name} {conn_id!r}. Use the id of an Airflow connection.")
 
 
 def default_retry_policy() -> Any:

@@ -1,4 +1,4 @@
-"""The photos of a chaos run: one mapped task for each way that an image can travel."""
+"""The DAG of a chaos run: one mapped task for each way in which an image can be processed."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from airflow.sdk import DAG
 
 from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
 from chaos.deaths import install
-from chaos.plan import ERASED, PLAN_VARIABLE, SHARES, Plan
+from chaos.plan import ERASED, PLAN_VARIABLE, ROUTE_WEIGHTS, Plan
 
 install()
 plan = Plan.read(Path(os.environ[PLAN_VARIABLE]))
 
 with DAG(dag_id="erase_many", schedule=None):
-    for route in SHARES:
+    for route in ROUTE_WEIGHTS:
         deferrable = route.startswith("defer")
-        if sources := [image.source for image in plan.of_route(route)]:
+        if sources := [image.source for image in plan.images_of_route(route)]:
             BriaEraseForegroundOperator.partial(
                 task_id=route,
                 destination=ERASED,
                 image_delivery="inline" if route.endswith("inline") else "auto",
                 deferrable=deferrable,
-                # A worker process knows no job but its own, and would first look when Bria's jobs usually end.
+                # A worker process sees only its own job, so its first poll would come when Bria's jobs usually end.
                 poll_interval=None if deferrable else 1.0,
-                # Each death costs a try, and so does each outage that a task runs into.
+                # Every death costs a try, and so does every outage that a task meets.
                 retries=15,
                 retry_delay=timedelta(seconds=1),
             ).expand(image=sources)

@@ -3,49 +3,51 @@
 from __future__ import annotations
 
 import hashlib
-import io
 
 import pytest
-from PIL import Image
 
-from airflow_provider_segmind.api.download import download, is_trusted
+from airflow_provider_segmind.api.download import FILE_KEPT_SECONDS, download, file_is_gone, is_trusted, public_outputs
 from airflow_provider_segmind.api.models import JobState, SegmindOutput, SegmindResult
 from airflow_provider_segmind.api.operation import Response
 from airflow_provider_segmind.exceptions import SegmindOutputError
 
-from .world import CUT, ID, NOON, REFUSED, World, always, answer, broken_off, html
+from .memory_sink import MemorySink
+from .world import CUT, ID, NOON, REFUSED, World, always, broken_off, error, html, response
 
 URL = "https://images.segmind.com/a.png"
+SIGNED = URL + "?X-Amz-Signature=secret"
+FILE = bytes(range(256)) * 20
 
 
-def picture(kind="PNG", size=(31, 17)):
-    file = io.BytesIO()
-    Image.effect_noise(size, 50).convert("RGB").save(file, kind)
-    return file.getvalue()
+def fetch(world, script, *, max_bytes=10**6, **output):
+    world.sink = MemorySink(FILE, max_bytes)
+    found = SegmindResult(ID, JobState.COMPLETED, (SegmindOutput(**(output or {"url": URL})),))
+    return world.run(download(world.api, found, world.sink), script)
 
 
-PNG = picture()
+def file_reply(body=FILE, length=None, **headers):
+    return response(200, body, content_length=str(len(body) if length is None else length), **headers)
 
 
-def fetch(world, script, *, image=True, **output):
-    world.file = io.BytesIO()
-    output = output or {"url": URL}
-    found = SegmindResult(ID, JobState.COMPLETED, (SegmindOutput(**output),))
-    return world.run(download(world.api, found, world.file, image=image), script)
+def test_a_file_is_downloaded_without_the_api_key(world):
+    found = fetch(world, [file_reply()])
+    assert (found.size, found.sha256) == (len(FILE), hashlib.sha256(FILE).hexdigest())
+    assert [request.with_key for request in world.requests] == [False]
 
 
-def file_reply(body=PNG, length=None, **headers):
-    return answer(200, body, content_length=str(len(body) if length is None else length), **headers)
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_a_file_is_fetched_without_the_key_and_described(world, kind):
-    body = picture(kind)
-    found = fetch(world, [file_reply(body)])
-    assert (found.size, found.sha256) == (len(body), hashlib.sha256(body).hexdigest())
-    assert (found.content_type, found.width, found.height) == (f"image/{kind.lower()}", 31, 17)
-    assert world.file.getvalue() == body
-    assert [send.with_key for send in world.sends] == [False]
+@pytest.mark.parametrize(
+    ("output", "header", "declared"),
+    [
+        ({"url": URL, "content_type": "image/webp"}, "image/jpeg", "image/webp"),
+        ({"url": URL}, "text/html", "image/png"),
+        ({"url": "https://images.segmind.com/a"}, "image/jpeg", "image/jpeg"),
+        ({"data": FILE, "content_type": "image/webp"}, None, "image/webp"),
+        ({"data": FILE}, None, None),
+    ],
+)
+def test_the_media_type_is_declared_by_the_api_then_the_name_then_the_host(world, output, header, declared):
+    fetch(world, [file_reply(content_type=header)], **output)
+    assert world.sink.declared == declared
 
 
 @pytest.mark.parametrize(
@@ -84,113 +86,164 @@ def test_a_file_is_fetched_without_the_key_and_described(world, kind):
         ("", False),
     ],
 )
-def test_only_some_hosts_are_trusted(url, trusted):
+def test_files_are_downloaded_from_trusted_hosts_only(url, trusted):
     world = World(output_hosts=("cdn.mine.example",))
     assert is_trusted(world.api, url) is trusted
     if not trusted:
         with pytest.raises(SegmindOutputError, match="not trusted"):
             fetch(world, [], url=url)
-        assert world.sends == []
+        assert world.requests == []
 
 
 @pytest.mark.parametrize(("base", "trusted"), [("http://127.0.0.1:8765", True), ("https://127.0.0.1", False)])
-def test_http_is_trusted_only_where_the_base_url_has_it(base, trusted):
+def test_http_is_trusted_only_if_the_base_url_uses_it(base, trusted):
     assert is_trusted(World(base_url=base).api, "http://127.0.0.1:9/a.png") is trusted
 
 
 def test_a_redirect_between_trusted_hosts_is_followed(world):
-    script = [answer(302, location="https://cdn.segmind.com/b"), answer(307, location="/c"), file_reply()]
-    assert fetch(world, script).size == len(PNG)
+    script = [response(302, location="https://cdn.segmind.com/b"), response(307, location="/c"), file_reply()]
+    assert fetch(world, script).size == len(FILE)
     assert world.urls()[1:] == ["https://cdn.segmind.com/b", "https://cdn.segmind.com/c"]
-    assert not any(send.with_key for send in world.sends)
+    assert not any(request.with_key for request in world.requests)
 
 
 @pytest.mark.parametrize(
     "target",
     ["https://evil.com/a", "http://images.segmind.com/a", "//evil.com/a", "file:///etc/passwd", "https://[::1"],
 )
-def test_a_redirect_elsewhere_is_not_followed(world, target):
+def test_a_redirect_to_an_untrusted_address_is_not_followed(world, target):
     with pytest.raises(SegmindOutputError):
-        fetch(world, [answer(302, location=target)])
-    assert len(world.sends) == 1
+        fetch(world, [response(302, location=target)])
+    assert len(world.requests) == 1
 
 
-def test_a_redirect_in_circles_ends(world):
-    with pytest.raises(SegmindOutputError, match="circles"):
-        fetch(world, always(answer(302, location=URL)))
-    assert len(world.sends) <= 6
+def test_a_redirect_loop_ends_with_an_error(world):
+    with pytest.raises(SegmindOutputError, match="redirected"):
+        fetch(world, always(response(302, location=URL)))
+    assert len(world.requests) <= 6
 
 
 BROKEN = [
-    file_reply(PNG[:-9], len(PNG)),
-    file_reply(PNG + b"x" * 9, len(PNG)),
-    file_reply(PNG[:-9]),
+    file_reply(FILE[:-9], len(FILE)),
+    file_reply(FILE + b"x" * 9, len(FILE)),
+    file_reply(FILE[:-9]),
     file_reply(b""),
     html(200),
     html(403),
     html(503),
-    answer(204, b""),
-    Response(200, {}, PNG, cut="it took too long to come"),
+    response(204, b""),
+    Response(200, {}, FILE, truncated="not whole in time"),
     CUT,
     REFUSED,
-    broken_off(PNG[:500]),
+    broken_off(FILE[:500]),
 ]
 
 
 @pytest.mark.parametrize("reply", BROKEN)
-def test_a_file_that_is_not_whole_is_fetched_again(world, reply):
-    assert fetch(world, [reply, file_reply()]).sha256 == hashlib.sha256(PNG).hexdigest()
-    assert world.file.getvalue() == PNG
+def test_an_unusable_file_is_downloaded_again(world, reply):
+    assert fetch(world, [reply, file_reply()]).sha256 == hashlib.sha256(FILE).hexdigest()
+    assert world.sink.content == FILE
 
 
 @pytest.mark.parametrize("reply", BROKEN)
-def test_but_not_for_ever(world, reply):
-    with pytest.raises(SegmindOutputError, match="after 5 tries") as caught:
+def test_an_unusable_file_is_given_up_after_five_attempts(world, reply):
+    with pytest.raises(SegmindOutputError, match="after 5 attempts") as caught:
         fetch(world, always(reply))
-    assert (len(world.sends), caught.value.request_id) == (5, ID)
+    assert (len(world.requests), caught.value.request_id) == (5, ID)
     assert world.clock() - NOON <= 60
 
 
-def test_a_shorter_second_try_leaves_nothing_of_the_first(world):
-    fetch(world, [file_reply(PNG + b"x" * 5000, 9), file_reply()])
-    assert world.file.getvalue() == PNG
+def test_a_shorter_second_attempt_leaves_nothing_of_the_first(world):
+    fetch(world, [file_reply(FILE + b"x" * 5000, 9), file_reply()])
+    assert world.sink.content == FILE
 
 
-def test_the_declared_size_counts_where_the_host_names_none(world):
+def test_a_file_is_checked_against_the_size_that_the_api_declares(world):
     with pytest.raises(SegmindOutputError, match="bytes"):
-        fetch(world, always(answer(200, PNG)), url=URL, file_size=len(PNG) + 1)
+        fetch(world, always(response(200, FILE)), url=URL, file_size=len(FILE) + 1)
 
 
-@pytest.mark.parametrize("reply", [file_reply(), answer(200, PNG), answer(200, b"", content_length="9" * 15)])
-def test_a_file_larger_than_the_cap_is_refused_at_once(reply):
-    world = World(max_result_bytes=len(PNG) - 1)
-    with pytest.raises(SegmindOutputError, match="max_result_mb"):
-        fetch(world, [reply])
-    assert len(world.file.getvalue()) < len(PNG)
-
-
-@pytest.mark.parametrize("length", ["", "x", "-1", "1e3", "9" * 30, "²"])
-def test_a_senseless_length_is_none(world, length):
-    assert fetch(world, [answer(200, PNG, content_length=length)]).size == len(PNG)
+@pytest.mark.parametrize("reply", [file_reply(), response(200, FILE), response(200, b"", content_length="9" * 15)])
+def test_a_file_that_the_sink_refuses_is_not_downloaded_again(world, reply):
+    with pytest.raises(SegmindOutputError, match="too large"):
+        fetch(world, [reply], max_bytes=len(FILE) - 1)
+    assert len(world.requests) == 1
 
 
 def test_an_inline_result_needs_no_request(world):
-    found = fetch(world, [], data=PNG, content_type="image/png")
-    assert (found.size, found.width, world.sends) == (len(PNG), 31, [])
+    found = fetch(world, [], data=FILE, content_type="image/png")
+    assert (found.size, world.requests) == (len(FILE), [])
 
 
-@pytest.mark.parametrize("data", [b"no image", b"", PNG[:60]])
-def test_an_inline_result_that_is_no_image_is_told_at_once(world, data):
-    with pytest.raises(SegmindOutputError, match="after 1 tries"):
+@pytest.mark.parametrize("data", [b"not the file", b"", FILE[:60]])
+def test_an_unusable_inline_result_is_an_error_at_once(world, data):
+    with pytest.raises(SegmindOutputError, match="after 1 attempt:"):
         fetch(world, [], data=data)
 
 
-def test_a_result_without_a_file_is_told(world):
+def test_a_result_without_outputs_is_an_error(world):
     with pytest.raises(SegmindOutputError, match="without a file"):
-        world.run(download(world.api, SegmindResult(ID, JobState.COMPLETED), io.BytesIO()), [])
+        world.run(download(world.api, SegmindResult(ID, JobState.COMPLETED), MemorySink()), [])
 
 
-def test_a_signed_address_is_not_told(world):
+def test_an_error_does_not_show_a_signed_address(world):
     with pytest.raises(SegmindOutputError) as caught:
-        fetch(world, always(html(403)), url=URL + "?X-Amz-Signature=secret")
+        fetch(world, always(html(403)), url=SIGNED)
     assert "secret" not in str(caught.value)
+
+
+def outputs(*urls):
+    return SegmindResult(ID, JobState.COMPLETED, tuple(SegmindOutput(url=url) for url in urls))
+
+
+@pytest.mark.parametrize(
+    ("urls", "public"),
+    [
+        ([URL, URL + "2"], [URL, URL + "2"]),
+        ([URL, SIGNED, None, "https://evil.com/a.png", URL + "2"], [URL, URL + "2"]),
+        ([SIGNED, URL], []),
+        ([None, URL], []),
+        ([], []),
+    ],
+)
+def test_the_public_outputs_are_the_trusted_unsigned_ones_unless_the_first_is_none_of_them(world, urls, public):
+    assert public_outputs(world.api, outputs(*urls)) == tuple(public)
+
+
+def gone(world, script, made_at=NOON, url=URL):
+    return world.run(file_is_gone(world.api, url, made_at), script)
+
+
+OLD = NOON - FILE_KEPT_SECONDS - 1
+
+
+@pytest.mark.parametrize("code", [404, 410])
+def test_a_file_is_gone_once_its_host_has_said_so_twice(world, code):
+    assert gone(world, [error(code), CUT, error(code)])
+    assert all(not request.with_key and request.method == "GET" for request in world.requests)
+
+
+@pytest.mark.parametrize("reply", [CUT, html(503), html(403), response(206, b"x")])
+def test_a_file_is_not_gone_where_its_host_does_not_say_so(world, reply):
+    assert not gone(world, always(reply))
+
+
+def test_a_file_that_one_of_two_responses_has_is_not_gone(world):
+    assert not gone(world, [error(404), response(200, b"x")])
+
+
+def test_a_403_means_gone_for_a_file_of_about_seven_days(world):
+    assert gone(world, always(html(403)), made_at=OLD)
+
+
+@pytest.mark.parametrize(("made_at", "url"), [(None, URL), (NOON, URL), (OLD, SIGNED)])
+def test_a_403_proves_nothing_for_a_young_file_a_signed_address_or_an_unknown_time(world, made_at, url):
+    assert not gone(world, always(html(403)), made_at=made_at, url=url)
+
+
+def test_a_404_means_gone_even_if_the_time_of_the_job_is_unknown(world):
+    assert gone(world, always(error(404)), made_at=None)
+
+
+def test_an_untrusted_host_is_not_asked_whether_a_file_is_gone(world):
+    assert not gone(world, [], url="https://evil.com/a.png")

@@ -1,4 +1,4 @@
-"""The tree of errors."""
+"""The exceptions and their tree."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_tree_drawn_in_the_docstring_is_the_tree():
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_each_is_an_airflow_exception_with_words_and_an_id(kind):
+def test_each_error_is_an_airflow_exception_with_a_message_and_a_request_id(kind):
     error = make(kind)
     assert isinstance(error, AirflowException)
     assert (str(error), error.request_id) == ("what happened", "r1")
@@ -48,6 +48,6 @@ def test_each_is_an_airflow_exception_with_words_and_an_id(kind):
 
 @pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("through", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
-def test_each_survives_a_copy(kind, through):
+def test_each_error_keeps_its_attributes_when_copied_or_pickled(kind, through):
     again = through(make(kind))
     assert (type(again), str(again), vars(again)) == (kind, "what happened", vars(make(kind)))

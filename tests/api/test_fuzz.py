@@ -1,8 +1,7 @@
-"""Whatever Segmind answers, only this package's own errors come out."""
+"""Whatever the responses are, an operation returns a value or raises an error of this package."""
 
 from __future__ import annotations
 
-import io
 import json
 import tracemalloc
 from contextlib import suppress
@@ -17,13 +16,13 @@ from airflow_provider_segmind.api.operation import Response
 from airflow_provider_segmind.api.parsing import MAX_OUTPUTS, parse_result
 from airflow_provider_segmind.api.rate_limit import MAX_RESET, reset_at
 from airflow_provider_segmind.exceptions import SegmindError, SegmindServiceError
-from airflow_provider_segmind.jobs import acquire as submission
-from tests.jobs.notebook import BODY, DIGEST, Notebook, noted
 
+from .memory_sink import MemorySink
 from .world import CUT, ID, MODEL, NOON, REFUSED, World
 
 KEYS = "status error error_description detail request_id images output url data b64_json metrics credits results items"
 KEYS += " generations model_name model_status model_created request_body generation_url file_size file_urls image"
+BODY = {"image": "https://photos.example/a.jpg", "preserve_alpha": True}
 WORDS = [
     "COMPLETED",
     "FAILED",
@@ -57,11 +56,7 @@ replies = st.builds(Response, statuses, headers, bodies, st.none() | st.just("cu
 
 def fetch(api):
     found = SegmindResult(ID, JobState.COMPLETED, (SegmindOutput(url="https://images.segmind.com/a"),))
-    return download.download(api, found, io.BytesIO())
-
-
-def acquire(api, note):
-    return submission.acquire_job(api, note, MODEL, DIGEST, lambda: BODY)
+    return download.download(api, found, MemorySink())
 
 
 OPERATIONS = {
@@ -75,36 +70,33 @@ OPERATIONS = {
     "upload": lambda api: gateway.upload(api, "data:,"),
     "sync": lambda api: gateway.run_sync(api, MODEL, BODY),
     "record": lambda api: history.get_record(api, ID),
-    "find": lambda api: history.find_request(api, MODEL, history.fingerprint(BODY), since=NOON),
+    "find": lambda api: history.find_request(api, MODEL, history.payload_fingerprint(BODY), since=NOON),
     "download": fetch,
-    "acquire": lambda api: acquire(api, Notebook()),
-    "revive": lambda api: acquire(api, noted()),
-    "expired": lambda api: acquire(api, noted(age=4000)),
-    "resolve": lambda api: acquire(api, noted(None)),
+    "gone": lambda api: download.file_is_gone(api, "https://images.segmind.com/a", None),
 }
 
 
-def only_own_errors(name, answers):
-    """Run a flow against these answers, over and over, and look at what comes out."""
+def run_against(operation, responses):
+    """Run an operation against these responses, over and over; an error must be one of this package, and short."""
     world = World()
 
-    def serve(send):
-        return answers[len(world.sends) % len(answers)]
+    def serve(request):
+        return responses[len(world.requests) % len(responses)]
 
     try:
-        return world.run(OPERATIONS[name](world.api), serve, max_sends=400)
+        return world.run(operation(world.api), serve, max_requests=400)
     except SegmindError as error:
-        said = str(error)
-    said.encode("utf-8")
-    assert len(said) < 1500
+        text = str(error)
+    text.encode("utf-8")
+    assert len(text) < 1500
     return None
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
-@given(answers=st.lists(replies, min_size=1, max_size=5))
-def test_no_answer_brings_a_flow_out_of_its_words(name, answers):
-    only_own_errors(name, answers)
+@given(responses=st.lists(replies, min_size=1, max_size=5))
+def test_any_response_ends_in_a_value_or_an_error_of_this_package(name, responses):
+    run_against(OPERATIONS[name], responses)
 
 
 DEEP = 900
@@ -128,11 +120,11 @@ NASTY = {
 }
 
 
-@pytest.mark.parametrize("name", ["submit", "status", "result", "watch", "find", "record", "credits", "acquire"])
+@pytest.mark.parametrize("name", ["submit", "status", "result", "watch", "find", "record", "credits"])
 @pytest.mark.parametrize("nasty", NASTY)
-def test_nasty_bodies_are_bodies(name, nasty):
+def test_a_hostile_body_ends_in_a_value_or_an_error_of_this_package(name, nasty):
     code = 422 if nasty == "half a character" else 200
-    only_own_errors(name, [Response(code, {}, NASTY[nasty])])
+    run_against(OPERATIONS[name], [Response(code, {}, NASTY[nasty])])
 
 
 @pytest.mark.parametrize("nasty", [name for name in NASTY if name.startswith("10 MB")])
@@ -140,16 +132,16 @@ def test_memory_is_bounded_by_a_multiple_of_the_body(nasty):
     """The multiple is JSON's own: an empty object is 3 bytes in a body and 72 in memory."""
     body = NASTY[nasty]
     for name in ("result", "find"):
-        tracemalloc.start()  # anew: what the frames of an error hold may wait for the garbage collector
+        tracemalloc.start()  # what the frames of an earlier error hold may still wait for the garbage collector
         try:
-            only_own_errors(name, [Response(200, {}, body)])
+            run_against(OPERATIONS[name], [Response(200, {}, body)])
             assert tracemalloc.get_traced_memory()[1] < 40 * len(body)
         finally:
             tracemalloc.stop()
 
 
 @pytest.mark.parametrize("nasty", [name for name in NASTY if name.startswith("10 MB of")])
-def test_few_of_the_things_that_an_answer_lists_are_looked_at(nasty):
+def test_a_result_never_has_more_outputs_than_the_maximum(nasty):
     with suppress(SegmindServiceError):
         assert len(parse_result(Response(200, {}, NASTY[nasty]), ID).outputs) <= MAX_OUTPUTS
 

@@ -1,4 +1,4 @@
-"""What must not be told."""
+"""What is taken out of texts from outside."""
 
 from __future__ import annotations
 
@@ -42,12 +42,13 @@ KEY = "SG_0123456789abcdef"
         (repr("\r\n".join(["QUJD" * 19] * 9)), "'[data]'"),
         ("two\nlines\r\n\x1b[31mred\x00", "two lines [31mred"),
         ("a\u2028b\x85c", "a b c"),
+        ("id AKIAIOSFODNN7EXAMPLE refused", "id *** refused"),
         (404, "404"),
         (None, "None"),
         (ValueError("x"), "x"),
     ],
 )
-def test_texts_are_cleaned(text, expected):
+def test_secrets_are_taken_out_of_a_text(text, expected):
     assert redact(text, ("team-key", "")) == expected
 
 
@@ -64,12 +65,38 @@ def test_ordinary_texts_stay_as_they_are(text):
 
 
 @pytest.mark.parametrize("text", ["word " * 1000, "é" * 10_000, "\n" * 10_000])
-def test_texts_are_shortened(text):
+def test_a_long_text_is_shortened_to_the_limit(text):
     assert len(redact(text)) <= MAX_TEXT
     assert len(redact(text, limit=20)) <= 20
 
 
-def test_a_cleaned_text_can_be_written_anywhere():
+S3_ERROR = (
+    "An error occurred (AccessDenied) when calling the PutObject operation: User: "
+    + "arn:aws:sts::123456789012:assumed-role/a-role-with-a-long-name/a-session " * 6
+    + "is not authorized: the bucket requires ServerSideEncryption"
+)
+
+
+@pytest.mark.parametrize("filling", ["", "x " * 10_000, "QUJD" * 10_000 + " "])
+def test_a_shortened_text_keeps_its_start_and_the_reason_at_its_end(filling):
+    said = redact(S3_ERROR.replace("is not", filling + "is not"))
+    assert len(said) <= MAX_TEXT
+    assert said.startswith("An error occurred (AccessDenied) when calling the PutObject operation")
+    assert said.endswith("is not authorized: the bucket requires ServerSideEncryption")
+
+
+@pytest.mark.parametrize("at", range(0, 60, 3))
+@pytest.mark.parametrize("secret", ["https://a.b/c?X-Amz-Signature=deadbeefdeadbeefdeadbeef", f"key={KEY}", KEY])
+def test_a_secret_that_a_cut_tears_leaves_no_part(secret, at):
+    for size in (4000, 4020):
+        text = "w" * at + " " + secret + " "
+        long = "some word " * (size // 10 - 3) + text + "QUJD" * 3000 + text + "some word " * (size // 10 - 3)
+        said = redact(long, (KEY,))
+        assert "dead" not in said
+        assert KEY[5:12] not in said
+
+
+def test_a_redacted_text_is_valid_unicode():
     redact("\ud800 half a character \udfff").encode("utf-8")
 
 
@@ -92,7 +119,7 @@ def test_a_cleaned_text_can_be_written_anywhere():
         "A" * 119 + "\n" * 5,
     ],
 )
-def test_no_text_takes_long(part):
+def test_no_text_takes_seconds_to_redact(part):
     """Whatever is asked for: a limit that cuts nothing shows a pattern whose time grows with the square."""
     began = time.perf_counter()
     redact(part * (10_000_000 // len(part)))
@@ -100,7 +127,7 @@ def test_no_text_takes_long(part):
     assert time.perf_counter() - began < 2
 
 
-def test_httpx_logs_addresses_without_what_opens_them(segmind_emulator, caplog):
+def test_httpx_logs_addresses_without_user_info_and_query(segmind_emulator, caplog):
     caplog.set_level(logging.INFO, "httpx")
     redact_httpx_log()
     redact_httpx_log()
@@ -123,5 +150,5 @@ def test_httpx_logs_addresses_without_what_opens_them(segmind_emulator, caplog):
         (None, None),
     ],
 )
-def test_only_an_address_that_opens_nothing_more_is_public(url, expected):
+def test_an_address_with_a_query_a_fragment_or_user_info_is_not_shareable(url, expected):
     assert shareable_url(url) == expected

@@ -1,4 +1,4 @@
-"""When to look."""
+"""When a job is polled."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from airflow_provider_segmind.api.schedule import MAX_INTERVAL, LatencyEstimate,
 from .world import MODEL
 
 
-def test_the_published_latency_is_believed_until_jobs_are_seen():
+def test_the_estimate_starts_from_the_published_latency():
     latencies = LatencyMemory()
     assert latencies.typical(MODEL).median == 11.97
     latencies.observe(MODEL, 20.0)
     assert 11.97 < latencies.typical(MODEL).median < 20
 
 
-def test_each_model_is_learnt_by_itself():
+def test_each_model_has_an_estimate_of_its_own():
     latencies = LatencyMemory()
     latencies.observe("other", 100.0)
     assert latencies.typical(MODEL).median == 11.97
 
 
-def test_steady_jobs_make_it_sure_and_scattered_ones_unsure():
+def test_the_spread_follows_how_much_job_times_scatter():
     steady, scattered = LatencyMemory(), LatencyMemory()
     for n in range(50):
         steady.observe(MODEL, 12.0)
@@ -31,19 +31,19 @@ def test_steady_jobs_make_it_sure_and_scattered_ones_unsure():
 
 
 @pytest.mark.parametrize("seconds", [None, 0, -5, 1e9, float("nan"), float("inf")])
-def test_senseless_times_teach_nothing(seconds):
+def test_senseless_job_times_are_ignored(seconds):
     latencies = LatencyMemory()
     latencies.observe(MODEL, seconds)
     assert latencies.typical(MODEL).median == 11.97
 
 
 @pytest.mark.parametrize("elapsed", [0, 5, 14, 100, 1e5, 1e9])
-@pytest.mark.parametrize("looks", [0, 1, 10_000])
+@pytest.mark.parametrize("polls", [0, 1, 10_000])
 @pytest.mark.parametrize(
     "typical", [LatencyEstimate(0.01, 0.05), LatencyEstimate(11.97, 0.2), LatencyEstimate(86_400, 1.5)]
 )
-def test_looks_are_neither_hasty_nor_idle(typical, elapsed, looks):
-    wait = next_poll_delay(typical, elapsed, looks)
+def test_polls_are_at_least_half_a_second_and_at_most_thirty_apart(typical, elapsed, polls):
+    wait = next_poll_delay(typical, elapsed, polls)
     first = typical.median * 4
     assert 0 < wait <= max(MAX_INTERVAL, first)
-    assert looks == 0 or 0.5 <= wait <= MAX_INTERVAL
+    assert polls == 0 or 0.5 <= wait <= MAX_INTERVAL

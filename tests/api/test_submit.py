@@ -20,7 +20,7 @@ from airflow_provider_segmind.exceptions import (
     SegmindSubmitUnknownError,
 )
 
-from .world import CUT, ID, MODEL, NOON, REFUSED, always, answer, error, html, queued
+from .world import CUT, ID, MODEL, NOON, REFUSED, always, error, html, queued, response
 
 PAYLOAD = {"image": "https://photos.example/a.jpg", "preserve_alpha": True}
 
@@ -32,7 +32,7 @@ def post(world, script):
 def test_a_submit_is_one_post_of_the_payload_to_the_model(world):
     job = post(world, [queued()])
     assert (job.request_id, job.model, job.submitted_at) == (ID, MODEL, NOON)
-    (sent,) = world.sends
+    (sent,) = world.requests
     assert (sent.method, sent.url, sent.json) == ("POST", f"https://api.segmind.com/v2/{MODEL}", PAYLOAD)
     assert sent.with_key
 
@@ -60,7 +60,7 @@ def test_a_submit_is_one_post_of_the_payload_to_the_model(world):
         (302, "moved", SegmindSubmitUnknownError, 1),
     ],
 )
-def test_each_status_has_its_error_and_its_number_of_posts(world, status, text, expected, posts):
+def test_each_http_status_has_its_error_and_its_number_of_posts(world, status, text, expected, posts):
     with pytest.raises(expected) as caught:
         post(world, always(error(status, text)))
     assert type(caught.value) is expected
@@ -72,16 +72,16 @@ def test_each_status_has_its_error_and_its_number_of_posts(world, status, text, 
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 406, 410])
-def test_a_refusal_without_json_is_a_refusal_all_the_same(world, status):
+def test_a_4xx_in_html_is_a_refusal_too(world, status):
     with pytest.raises(SegmindRequestError):
         post(world, always(html(status)))
     assert len(world.posts) == 1
 
 
-def test_the_auth_surfaces_description_is_told(world):
+def test_an_error_description_is_part_of_the_error(world):
     body = {"error": "invalid_api_key", "error_description": "The key was revoked", "status_code": 401}
     with pytest.raises(SegmindAuthError, match="The key was revoked"):
-        post(world, [answer(401, body)])
+        post(world, [response(401, body)])
 
 
 @pytest.mark.parametrize(
@@ -91,28 +91,28 @@ def test_the_auth_surfaces_description_is_told(world):
         html(502),
         html(503),
         html(504),
-        answer(502, b""),
-        answer(503, {"message": "some proxy"}),
-        answer(502, {"error": {"code": 1}}),
-        answer(200, {}),
-        answer(200, {"request_id": None}),
-        answer(200, {"request_id": 7}),
-        answer(200, {"request_id": "../../v1/x"}),
-        answer(200, []),
-        answer(200, b""),
-        answer(204, b""),
+        response(502, b""),
+        response(503, {"message": "some proxy"}),
+        response(502, {"error": {"code": 1}}),
+        response(200, {}),
+        response(200, {"request_id": None}),
+        response(200, {"request_id": 7}),
+        response(200, {"request_id": "../../v1/x"}),
+        response(200, []),
+        response(200, b""),
+        response(204, b""),
         html(200),
-        Response(200, {}, queued().body, cut="larger than 10 bytes"),
+        Response(200, {}, queued().body, truncated="larger than 10 bytes"),
         CUT,
     ],
 )
-def test_what_proves_nothing_is_unknown_after_a_single_post(world, reply):
+def test_a_response_that_proves_nothing_leaves_the_submit_unknown_after_one_post(world, reply):
     with pytest.raises(SegmindSubmitUnknownError):
         post(world, always(reply))
     assert len(world.posts) == 1
 
 
-def test_a_refused_connection_is_tried_again_a_few_times_within_a_minute(world):
+def test_a_refused_connection_is_tried_five_times_within_a_minute(world):
     with pytest.raises(SegmindServiceError, match="nothing was sent"):
         post(world, always(REFUSED))
     assert len(world.posts) == 5
@@ -125,12 +125,12 @@ def test_a_submit_succeeds_after_failures_that_queued_nothing(world):
     assert job.submitted_at == world.clock() > NOON
 
 
-def test_an_unknown_outcome_after_proven_failures_is_still_unknown(world):
+def test_an_unknown_outcome_after_proven_failures_is_unknown(world):
     with pytest.raises(SegmindSubmitUnknownError):
         post(world, [REFUSED, CUT])
 
 
-def test_a_refusal_after_a_failure_is_not_repeated(world):
+def test_a_refusal_after_a_failure_ends_the_submit(world):
     with pytest.raises(SegmindAuthError):
         post(world, [error(500), error(401)])
 
@@ -170,22 +170,22 @@ RESET = "x_rate_limit_reset_at_utc"
         ({}, NOON + 60),
     ],
 )
-def test_a_429_tells_at_once_when_the_limit_resets(world, headers, expected):
+def test_a_429_raises_at_once_with_the_time_of_the_reset(world, headers, expected):
     with pytest.raises(SegmindRateLimitError) as caught:
         post(world, [error(429, **headers)])
     assert caught.value.reset_at == pytest.approx(expected, abs=0.01)
     assert world.clock() == NOON
 
 
-def test_behind_a_gate_known_to_be_closed_nothing_is_sent(world):
+def test_nothing_is_submitted_before_a_known_reset(world):
     world.api.limiter.close_until(NOON + 40)
     with pytest.raises(SegmindRateLimitError) as caught:
         post(world, [])
     assert caught.value.reset_at == NOON + 40
-    assert world.sends == []
+    assert world.requests == []
 
 
-def test_a_429_closes_the_gate_for_the_next_submit(world):
+def test_a_429_holds_back_the_next_submit_until_the_reset(world):
     with pytest.raises(SegmindRateLimitError):
         post(world, [error(429, retry_after="30")])
     with pytest.raises(SegmindRateLimitError):
@@ -194,13 +194,13 @@ def test_a_429_closes_the_gate_for_the_next_submit(world):
     assert post(world, [queued()]).request_id == ID
 
 
-def test_a_short_wait_for_a_turn_is_waited_out(world):
+def test_a_submit_waits_for_a_slot_that_comes_soon(world):
     world.api.limiter.close_until(NOON + 3)
     assert post(world, [queued()]).submitted_at == NOON + 3
 
 
 @pytest.mark.parametrize("model", ["../x", "", "a/b", "a b", "a..b", "modèle", "x\n", None, 7])
-def test_a_name_that_could_leave_its_path_is_never_sent(world, model):
-    with pytest.raises(SegmindInputError, match="model="):
+def test_a_model_name_that_could_change_the_path_is_never_sent(world, model):
+    with pytest.raises(SegmindInputError, match="Invalid model"):
         world.run(submit(world.api, model, PAYLOAD), [])
-    assert world.sends == []
+    assert world.requests == []

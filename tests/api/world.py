@@ -1,4 +1,4 @@
-"""A world for flows: a clock that only moves when a flow pauses, and answers from a script instead of a network."""
+"""A world for operations: a clock that moves only when an operation waits, and scripted responses for a network."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ CUT = TransportFailure("ReadTimeout", sent=True)
 REFUSED = TransportFailure("ConnectError: [Errno 111] Connection refused", sent=False)
 
 
-def answer(status=200, body=None, **headers):
-    """Return an answer; a body that is neither bytes nor text is sent as JSON."""
+def response(status=200, body=None, **headers):
+    """Return a response; a body that is neither bytes nor text is sent as JSON."""
     if isinstance(body, str):
         body = body.encode()
     if not isinstance(body, bytes):
@@ -26,24 +26,27 @@ def answer(status=200, body=None, **headers):
     return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
+answer = response  # the name that tests/jobs imports
+
+
 def error(status, text="no", **headers):
-    return answer(status, {"error": text}, **headers)
+    return response(status, {"error": text}, **headers)
 
 
 def html(status=502):
-    return answer(status, "<html><h1>Bad Gateway</h1></html>", content_type="text/html")
+    return response(status, "<html><h1>Bad Gateway</h1></html>", content_type="text/html")
 
 
 def queued(request_id=ID):
-    return answer(200, {"request_id": request_id, "status": "QUEUED", "status_url": "https://decoy.example/s"})
+    return response(200, {"request_id": request_id, "status": "QUEUED", "status_url": "https://decoy.example/s"})
 
 
 def status(word, **more):
-    return answer(422 if word == "FAILED" else 200, {"status": word, "request_id": ID, **more})
+    return response(422 if word == "FAILED" else 200, {"status": word, "request_id": ID, **more})
 
 
 def result(output="https://images.segmind.com/generations/a.png", **more):
-    return answer(200, {"status": "COMPLETED", "error": None, "output": output, "metrics": {}, **more})
+    return response(200, {"status": "COMPLETED", "error": None, "output": output, "metrics": {}, **more})
 
 
 class FakeClock:
@@ -54,48 +57,69 @@ class FakeClock:
         return self.now
 
 
-class SpentError(AssertionError):
-    """A flow has asked for more than the script has."""
+class ScriptEndedError(AssertionError):
+    """An operation has sent more requests than the script has replies."""
 
 
 class World:
     """
-    Runs flows. ``script`` is a list of replies, used up one by one, or a callable that answers every request.
+    Runs operations. ``script`` is a list of replies, used up one by one, or a callable that replies to each request.
 
-    A reply is an :class:`Answer`, a :class:`TransportFailure`, or a callable that takes the :class:`Send`.
+    A reply is a :class:`Response`, a :class:`TransportFailure`, or a callable that takes the :class:`Request`.
     """
 
     def __init__(self, **options):
         self.clock = FakeClock()
-        self.sends = []
+        self.requests = []
         self.times = []
         self.pauses = []
         self.api = ApiContext(clock=self.clock, jitter=lambda low, high: (low + high) / 2, **options)
 
     @property
     def posts(self):
-        return [send for send in self.sends if send.method == "POST"]
+        return [request for request in self.requests if request.method == "POST"]
+
+    @property
+    def sends(self):  # the name that tests/jobs uses
+        return self.requests
 
     def urls(self):
-        return [send.url for send in self.sends]
+        return [request.url for request in self.requests]
 
-    def run(self, operation, script=(), *, max_sends=2000):
-        """Run one flow to its end."""
-        step = next(iter(self._steps(operation, self._replies(script), max_sends)), None)
-        while True:
-            kind, value = step
+    def hangs(self, request):
+        """Reply to a request by letting it take all the time that it has, and then failing."""
+        self.clock.now += request.max_seconds
+        raise CUT
+
+    def drips(self, request):
+        """Reply to a request with a body that is not whole by the time that the request may take."""
+        self.clock.now += request.max_seconds
+        return Response(200, {}, b'{"status": "COMP', truncated="not whole in time")
+
+    def slowly(self, reply):
+        """Return a reply that comes at the very end of the time that its request may take."""
+
+        def replying(request):
+            self.clock.now += request.max_seconds
+            return reply
+
+        return replying
+
+    def run(self, operation, script=(), *, max_requests=2000):
+        """Run one operation to its end and return its value."""
+        for kind, value in self._steps(operation, self._replies(script), max_requests):
             if kind == "end":
                 return value
             self.clock.now = max(self.clock.now, value)
-            step = self._resume()
+        raise AssertionError("an operation ends with a value or an error")
 
-    def run_all(self, flows, script):
-        """Run flows side by side; return the epochs of their requests."""
+    def run_all(self, operations, script):
+        """Run operations side by side; return the epochs of their requests."""
         replies = self._replies(script)
         order = itertools.count()
         waiting = []
-        for operation in flows:
-            heapq.heappush(waiting, (self.clock.now, next(order), self._generator(operation, replies, 10**6)))
+        for operation in operations:
+            heapq.heappush(waiting, (self.clock.now, next(order), self._steps(operation, replies, 10**6)))
         while waiting:
             at, _, steps = heapq.heappop(waiting)
             self.clock.now = max(self.clock.now, at)
@@ -104,15 +128,8 @@ class World:
                 heapq.heappush(waiting, (value, next(order), steps))
         return self.times
 
-    def _steps(self, operation, replies, max_sends):
-        self._running = self._generator(operation, replies, max_sends)
-        return self._running
-
-    def _resume(self):
-        return next(self._running)
-
-    def _generator(self, operation, replies, max_sends):
-        """Drive a flow; yield ``("wake", epoch)`` for each pause and ``("end", value)``."""
+    def _steps(self, operation, replies, max_requests):
+        """Drive an operation; yield ``("wake", epoch)`` for each pause and ``("end", value)``."""
         try:
             step = next(operation)
             while True:
@@ -122,8 +139,8 @@ class World:
                     yield "wake", self.clock.now + step.seconds
                     step = operation.send(None)
                     continue
-                assert len(self.sends) < max_sends, "requests without end"
-                self.sends.append(step)
+                assert len(self.requests) < max_requests, "requests without end"
+                self.requests.append(step)
                 self.times.append(self.clock.now)
                 try:
                     reply = self._deliver(step, replies(step))
@@ -136,17 +153,17 @@ class World:
         finally:
             operation.close()
 
-    def _deliver(self, send: Request, reply):
+    def _deliver(self, request: Request, reply):
         while not isinstance(reply, Response | Exception) and callable(reply):
-            reply = reply(send)
+            reply = reply(request)
         if isinstance(reply, Exception):
             raise reply
-        if send.into is None or not reply.ok:
+        if request.into is None or not reply.ok:
             return reply
-        send.into.begin(reply.headers)
+        request.into.begin(reply.headers)
         for start in range(0, len(reply.body), 1000):
-            send.into.write(reply.body[start : start + 1000])
-        return Response(reply.status, reply.headers, cut=reply.cut)
+            request.into.write(reply.body[start : start + 1000])
+        return Response(reply.status, reply.headers, truncated=reply.truncated)
 
     @staticmethod
     def _replies(script) -> Callable:
@@ -154,26 +171,26 @@ class World:
             return script
         left = iter(script)
 
-        def following(send):
+        def following(request):
             try:
                 return next(left)
             except StopIteration:
-                raise SpentError(f"nothing is left to answer {send.method} {send.url}") from None
+                raise ScriptEndedError(f"no reply is left for {request.method} {request.url}") from None
 
         return following
 
 
 def always(reply):
-    """Return a script that answers everything alike."""
-    return lambda send: reply
+    """Return a script that replies to everything alike."""
+    return lambda request: reply
 
 
 def broken_off(body, **headers):
     """Return a reply whose body breaks off: a part arrives, then the connection is cut."""
 
-    def reply(send):
-        send.into.begin(answer(200, b"", **headers).headers)
-        send.into.write(body)
+    def reply(request):
+        request.into.begin(response(200, b"", **headers).headers)
+        request.into.write(body)
         raise CUT
 
     return reply

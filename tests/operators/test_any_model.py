@@ -106,4 +106,4 @@ def test_a_result_without_a_public_address_can_be_stored_after_a_destination_is_
     task.run()
 
     assert len(segmind.jobs) == 1
-    assert subject_pixels(next(tmp_path.iterdir()).read_bytes()) == 0
+    assert subject_pixels(next(tmp_path.glob("*.png")).read_bytes()) == 0

@@ -8,6 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_segmind.exceptions import SegmindInputError
+from airflow_provider_segmind.hooks.segmind import SegmindHook
 from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
 from airflow_provider_segmind.operators.segmind import SegmindRunModelOperator
 from tests.operators.task import Task
@@ -102,9 +103,8 @@ def test_a_result_that_appeared_while_the_job_ran_is_not_replaced_by_another_ima
     assert again["request_id"] == stored["request_id"]
 
 
-def test_addresses_that_differ_only_in_their_query_do_not_share_a_result(segmind, s3, tmp_path):
-    s3.put("in/cup.png", photo())
-    address = f"{s3.url}/{s3.bucket}/in/cup.png"
+def test_addresses_that_differ_only_in_their_query_do_not_share_a_result(segmind, tmp_path):
+    address = SegmindHook().upload(photo())
     erasing(f"{address}?id=1", f"{tmp_path}/").run()
     with pytest.raises((SegmindInputError, AirflowFailException)):
         erasing(f"{address}?id=2", f"{tmp_path}/").run()

@@ -9,7 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_segmind.exceptions import SegmindJobFailedError, SegmindServiceError
-from airflow_provider_segmind.jobs import run
+from airflow_provider_segmind.jobs import delivery, run
 
 pytestmark = pytest.mark.parametrize("deferrable", [True, False])
 
@@ -36,7 +36,7 @@ def test_a_full_disk_is_waited_for(erase, segmind, destination, monkeypatch, def
             raise OSError(errno.ENOSPC, "No space left on device")
 
     disks = [Full(), Full(), BytesIO()]
-    monkeypatch.setattr(run.tempfile, "TemporaryFile", lambda **_: disks.pop(0))
+    monkeypatch.setattr(delivery.tempfile, "TemporaryFile", lambda **_: disks.pop(0))
     erase(durable=False, deferrable=deferrable).run()
 
     assert (len(segmind.jobs), disks) == (1, [])
@@ -54,7 +54,7 @@ def test_a_full_disk_is_waited_for(erase, segmind, destination, monkeypatch, def
 )
 def test_an_error_that_does_not_go_away_fails_without_retries_and_names_the_request(erase, segmind, fault, deferrable):
     segmind.faults.add(times=None, **fault)
-    with pytest.raises(AirflowFailException, match=r"request \S+ and pay again, is not retried") as failed:
+    with pytest.raises(AirflowFailException, match=r"is not retried.*know of request \S+ and pay again") as failed:
         erase(durable=False, deferrable=deferrable, timeout=2).run()
 
     assert len(segmind.jobs) == 1

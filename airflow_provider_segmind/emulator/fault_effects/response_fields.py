@@ -57,7 +57,10 @@ async def output_as(request: EmulatorRequest, proceed: Proceed, *, style: Output
         "json_string": lambda value: _without("images")({**value, "output": json.dumps([value["output"]])}),
         "output_only": _without("images"),
         "images_only": _without("output"),
-        "several": lambda value: {**value, "images": [*value["images"], {"url": _second_file(request, value["output"])}]},
+        "several": lambda value: {
+            **value,
+            "images": [*value["images"], {"url": _second_file(request, value["output"])}],
+        },
         "none": _without("output", "images"),
     }
     return await _changed(proceed, lambda value: forms[style](value) if value.get("status") == "COMPLETED" else value)

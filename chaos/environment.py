@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from chaos import photos
@@ -25,51 +26,51 @@ RECORD_SECONDS = 40
 """Far less than Segmind's hour, so that some tasks come back after it and need the request history."""
 
 SETTINGS = {
-    "AIRFLOW__CORE__PARALLELISM": "12",  # many of them sleep: they wait for a job, or look into the history again
+    "AIRFLOW__CORE__PARALLELISM": "12",  # most tasks sleep: they wait for a job or search the history again
     "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
-    # Task processes are forked from a server that has imported what they need: 0.2 s of CPU to start one, not 1.5.
+    # Task processes are forked from a server that has imported what they need. This takes 0.2 s of CPU instead of 1.5.
     "AIRFLOW__CORE__MP_START_METHOD": "forkserver",
-    "AIRFLOW__CORE__MP_FORKSERVER_PRELOAD": "chaos.warm",
+    "AIRFLOW__CORE__MP_FORKSERVER_PRELOAD": "chaos.preload",
     "AIRFLOW__API__WORKERS": "1",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE": "5",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_MAX_OVERFLOW": "10",
-    # The tasks of a dead scheduler are looked for each 10 s, not 300. It is believed dead after 30 s, as usual: with
-    # less, one that lives on a busy machine would be robbed of its tasks again and again.
+    # Tasks of a dead scheduler are looked for every 10 s instead of 300. A scheduler counts as dead after 30 s, the
+    # default. With less, a living scheduler on a busy machine would lose its tasks again and again.
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
-    # A running task whose supervisor died with its machine is given up after 60 s without a heartbeat, not 300.
+    # A running task whose supervisor was killed with its host fails after 60 s without a heartbeat instead of 300.
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
-    # A queued task that no worker took, because its executor died, is queued again after 60 s, not 600.
+    # A queued task that no worker took, because its executor died, is queued again after 60 s instead of 600.
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "10",
-    # A dead triggerer's triggers are taken over after 15 s instead of 30.
+    # The triggers of a dead triggerer are taken over after 15 s instead of 30.
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",  # one DAG file, and it does not change
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",  # the one DAG file does not change
 }
 
 
-class Stage:
+class Environment:
     """
-    PostgreSQL, S3 behind a relay, the emulator, and Airflow's four components.
+    PostgreSQL, S3 behind a proxy, the emulator, and Airflow's four components.
 
-    :param stack: the processes and their folder
-    :param plan: the run
-    :param say: told what is being started
+    :param stack: holds the processes and their folder
+    :param plan: the plan of the run
+    :param report: called with a line about what is being started
     """
 
-    def __init__(self, stack: Stack, plan: Plan, say: Callable[[str], None]) -> None:
+    def __init__(self, stack: Stack, plan: Plan, report: Callable[[str], None]) -> None:
         self.stack = stack
         self.plan = plan
-        self.deaths = stack.scratch / "deaths"
-        self.deaths.mkdir()
+        self.deaths_folder = stack.scratch / "deaths"
+        self.deaths_folder.mkdir()
         plan_file = stack.scratch / "plan.json"
         plan.write(plan_file)
-        say("starting PostgreSQL, S3 and the emulator")
-        self.postgres = Postgres(stack)
-        emulator_port, relay_port = free_ports(2)
+        report("starting PostgreSQL, S3 and the emulator")
+        emulator_port, proxy_port = free_ports(2)
+        # These two come up while PostgreSQL is being set up.
         self.s3 = S3Server(stack)
         self.emulator = Emulator(
             stack,
@@ -79,7 +80,8 @@ class Stage:
             record_seconds=RECORD_SECONDS,
             seed=plan.seed,
         )
-        self.relay = self._start_relay(relay_port)
+        self.postgres = Postgres(stack)
+        self.s3_proxy = self._start_proxy(proxy_port)
         self.airflow = Airflow(
             stack,
             dag_folders={"chaos": Path(__file__).parent / "dags"},
@@ -87,7 +89,7 @@ class Stage:
                 "segmind_default": self.emulator.connection,
                 "aws_default": json.dumps(
                     json.loads(self.s3.connection)
-                    | {"extra": {"endpoint_url": f"http://127.0.0.1:{relay_port}", "region_name": "us-east-1"}}
+                    | {"extra": {"endpoint_url": f"http://127.0.0.1:{proxy_port}", "region_name": "us-east-1"}}
                 ),
             },
             settings=SETTINGS
@@ -98,40 +100,35 @@ class Stage:
             },
         )
 
-    def _start_relay(self, port: int) -> Process:
+    def _start_proxy(self, port: int) -> Process:
         target = self.s3.url.rpartition(":")[2]
-        relay = self.stack.start(
-            "s3-relay",
-            [
-                sys.executable,
-                str(Path(__file__).with_name("outage_proxy.py")),
-                f"--port={port}",
-                f"--target-port={target}",
-            ],
-        )
-        relay.wait_for_line("relaying", timeout=30)
-        return relay
+        script = str(Path(__file__).with_name("outage_proxy.py"))
+        proxy = self.stack.start("s3-proxy", [sys.executable, script, f"--port={port}", f"--target-port={target}"])
+        proxy.wait_for_line("forwarding", timeout=30)
+        return proxy
 
-    def fill_bucket(self) -> None:
-        """Put all photos into S3."""
-        self.s3.make_bucket(BUCKET)
-        for number, image in enumerate(self.plan.images):
-            self.s3.upload(photos.photo(self.plan.seed, number), image.source)
-
-    def start_airflow(self) -> str:
-        """Start Airflow and the run; return the run's id."""
-        self.airflow.migrate_database()
+    def start_run(self) -> None:
+        """Upload the photos, start Airflow and trigger the DAG run."""
+        with ThreadPoolExecutor(1) as uploads:
+            uploaded = uploads.submit(self._upload_photos)
+            self.airflow.migrate_database()  # takes longer than the uploads, and one core
+            uploaded.result()
         for component in COMPONENTS:
             self.airflow.start(component)
         self.airflow.wait_until_up()
         self.airflow.wait_for_dag(DAG_ID)
-        return self.airflow.api.trigger(DAG_ID)
+        self.airflow.api.trigger(DAG_ID)
+
+    def _upload_photos(self) -> None:
+        self.s3.make_bucket(BUCKET)
+        for number, image in enumerate(self.plan.images):
+            self.s3.upload(photos.photo(self.plan.seed, number), image.source)
 
     def processes(self) -> dict[str, Process]:
-        """Return the processes that must run, by the names that kills know them by."""
+        """Return the processes that must be running, by the names that a plan's kills use."""
         return {
             "postgres": self.postgres.process,
             "emulator": self.emulator.process,
-            "s3": self.relay,
+            "s3": self.s3_proxy,
             **{component: self.stack.processes[component] for component in COMPONENTS},
         }

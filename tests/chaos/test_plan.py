@@ -1,0 +1,50 @@
+"""A seed always means the same plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+
+import pytest
+
+from chaos.plan import Plan
+
+
+@pytest.mark.parametrize(
+    ("seed", "images", "deaths", "kills", "digest"),
+    [
+        (6, 300, 98, 40, "472bccfe3471fefedd308cf20339c53c7a44dda1c99ad394e97ab9eaf4491e30"),
+        (7, 300, 98, 40, "da320e22f8c4463d9c04eb2f1d7678ea6956d29a2795757147fe2b86d460b8d7"),
+        (6, 60, 20, 12, "11515465bfa25b5679c5b4e9ff3bc11cd988a80bc1ea25df6fc7400af1420835"),
+    ],
+)
+def test_the_same_seed_gives_the_same_plan_in_every_version(seed, images, deaths, kills, digest):
+    plan = Plan.draw(seed, images, deaths, kills)
+    values = [
+        plan.seed,
+        [dataclasses.astuple(image) for image in plan.images],
+        [dataclasses.astuple(kill) for kill in plan.kills],
+    ]
+    assert hashlib.sha256(json.dumps(values).encode()).hexdigest() == digest
+
+
+def test_a_plan_has_as_many_images_deaths_and_kills_as_asked_for():
+    plan = Plan.draw(1, images=30, deaths=20, kills=11)
+    assert (len(plan.images), plan.deaths.total(), len(plan.kills)) == (30, 20, 11)
+
+
+def test_only_images_whose_worker_waits_die_while_waiting():
+    plan = Plan.draw(1, images=30, deaths=20, kills=0)
+    assert {image.route for image in plan.images if "while_waiting" in image.deaths} <= {"wait_url", "wait_inline"}
+
+
+def test_a_plan_survives_its_file(tmp_path):
+    plan = Plan.draw(1, images=30, deaths=20, kills=11)
+    plan.write(tmp_path / "plan.json")
+    assert Plan.read(tmp_path / "plan.json") == plan
+
+
+def test_more_deaths_than_fit_are_refused():
+    with pytest.raises(ValueError, match="100 deaths are too many for 3 images"):
+        Plan.draw(1, images=3, deaths=100, kills=0)
