@@ -64,8 +64,8 @@ def test_every_module_that_the_provider_info_names_exists():
     assert info["connection-types"][0]["hook-class-name"] == f"{SegmindHook.__module__}.SegmindHook"
 
 
-def test_the_form_has_a_field_for_each_setting():
-    settings = {field.name for field in dataclasses.fields(SegmindSettings)} - {"api_key", "base_url"}
+def test_the_form_has_a_field_for_each_setting_that_has_an_effect():
+    settings = {field.name for field in dataclasses.fields(SegmindSettings)} - {"api_key", "base_url", "ledger"}
 
     assert set(get_provider_info()["connection-types"][0]["conn-fields"]) == settings
 
@@ -169,7 +169,7 @@ def test_the_checker_finds_an_import_against_the_order(module, source, named):
     ("module", "source", "named"),
     [
         ("hooks.connection", "import httpx", "httpx"),
-        ("hooks.segmind", "from http.client import HTTPConnection", "http.client.HTTPConnection"),
+        ("hooks.connection", "from http.client import HTTPConnection", "http.client.HTTPConnection"),
         ("files.s3", "def f():\n    import urllib3", "urllib3"),
         ("files.source", "from urllib.request import urlopen", "urllib.request.urlopen"),
         ("api.gateway", "from airflow.sdk import BaseHook", "airflow.sdk.BaseHook"),
