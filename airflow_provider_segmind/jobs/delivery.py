@@ -195,7 +195,7 @@ class Delivery:
                     result.request_id,
                     description.model,
                     source.label if source else None,
-                    source.digest if source else "",
+                    source.digest if source else "none",
                     content_digest(checkpoint.input_digest, checkpoint.image_identity) if checkpoint else "",
                     file.sha256,
                     file.width,
