@@ -31,21 +31,21 @@ pytest_plugins = ["tests.s3_server", "tests.scheduling"]
 
 @pytest.fixture(autouse=True)
 def _events_at_once(request, monkeypatch):
-    """Let triggers fire at once: no scheduler of Airflow's is there to be confused by it."""
+    """Let triggers send their event without delay. The delay is for Airflow's scheduler, which does not run here."""
     if "airflow_processes" not in request.node.nodeid and "emulator" not in request.node.nodeid:
         monkeypatch.setattr("airflow_provider_segmind.triggers.segmind.EARLIEST_EVENT", 0.0)
 
 
 @pytest.fixture
 def segmind(segmind_emulator, monkeypatch):
-    """The emulator, reachable through the connection ``segmind_default``."""
+    """Start the emulator and define the connection ``segmind_default`` to it."""
     monkeypatch.setenv("AIRFLOW_CONN_SEGMIND_DEFAULT", segmind_emulator.connection)
     return segmind_emulator
 
 
 @pytest.fixture
 def quick_jobs(monkeypatch):
-    """Let the model's published latency be the emulator's, so that the first look comes as soon."""
+    """Set the published duration of a job to the emulator's, so that the first poll comes as early."""
     from airflow_provider_segmind.api import schedule
 
     monkeypatch.setitem(schedule.PUBLISHED_SECONDS, "bria-erase-foreground", 0.3)
@@ -53,7 +53,7 @@ def quick_jobs(monkeypatch):
 
 @pytest.fixture
 def quick_retries(monkeypatch):
-    """Draw the shortest pause wherever jitter is drawn."""
+    """Use the shortest delay wherever a delay is random."""
     from functools import partial
 
     from airflow_provider_segmind.api.operation import ApiContext

@@ -1,4 +1,4 @@
-"""An S3 that speaks S3 over a socket (moto's), with a bucket for each test."""
+"""A local S3 server (moto's) with a bucket for each test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"the rest of a picture" * 4
 
 
 class S3(NamedTuple):
-    """A bucket of one test's own, on a server that speaks S3 over a socket."""
+    """A bucket for one test, on a real HTTP server."""
 
     url: str
     bucket: str
@@ -35,7 +35,7 @@ class S3(NamedTuple):
 
 
 def aws_connection(endpoint_url: str, **extra: object) -> str:
-    """Return a connection's JSON; one attempt at each request, so that a broken S3 costs no waiting."""
+    """Return a connection as JSON. botocore does not retry, so that tests of a broken S3 do not wait."""
     config = {"retries": {"total_max_attempts": 1}, **extra.pop("config_kwargs", {})}
     return json.dumps(
         {
