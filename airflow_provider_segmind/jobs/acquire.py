@@ -58,12 +58,9 @@ class Submission:
     """
     A job that a task asks for.
 
-    :param model: the model's slug
-    :param input_digest: of the inputs as the DAG gives them
     :param build_payload: returns what is posted; called only where a POST follows, before the checkpoint is written
     :param image_identity: of the image as it is now, ``None`` where it is not known
-    :param image_size: width and height of the image in pixels, each ``None`` where it was not read
-    :param on_unknown_submit: what to do about a submit whose outcome is unknown
+    :param image_size: width and height in pixels, ``None`` where they were not read
     :param deadline: epoch seconds after which nothing is submitted
     """
 
@@ -75,20 +72,20 @@ class Submission:
     on_unknown_submit: OnUnknownSubmit = "reconcile"
     deadline: float = math.inf
 
-    def matches(self, checkpoint: Checkpoint | None) -> bool:
-        """Whether a checkpoint is about this very job; logs what has changed where it is not."""
+    def match(self, checkpoint: Checkpoint | None) -> Checkpoint | None:
+        """Return a checkpoint that is about this very job; for another one log what has changed and return ``None``."""
         if checkpoint is None:
-            return False
+            return None
         same_inputs = checkpoint.model == self.model and checkpoint.input_digest == self.input_digest
         identities = (checkpoint.image_identity, self.image_identity)
         if same_inputs and (None in identities or identities[0] == identities[1]):
-            return True
+            return checkpoint
         log.warning(
             "%s since %s was submitted. A new job is submitted, and the earlier one is left alone.",
             "The image has been replaced" if same_inputs else "The task's inputs have changed",
             f"request {checkpoint.request_id}" if checkpoint.request_id else "an unanswered request",
         )
-        return False
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,9 +280,6 @@ def collect(
     Return the outcome of a wait with its result: as the wait has brought it, by its address, or asked for again.
 
     The checkpoint of a job that FAILED or is lost is forgotten, so that the next try submits a new one.
-
-    :param checkpoint: of this job, ``None`` where it is not known
-    :raises SegmindError: what became of the job
     """
     request_id = outcome.request_id
     has_result = outcome.result is not None or bool(outcome.output_urls)
@@ -324,12 +318,9 @@ def recover_expired(api: ApiContext, request_id: str, checkpoint: Checkpoint | N
     """
     Look up a job that the gateway has forgotten in the request history, which keeps its file's address for seven days.
 
-    :param checkpoint: of this job. Where it is not known, neither is the time of the submit, and a job without a
-        record is not called lost
+    Without the job's checkpoint the time of its submit is not known, and a job without a record is not called lost.
+
     :return: COMPLETED, or ``None`` where there is nothing to fetch (a failed job, no record, a file that is gone)
-    :raises SegmindJobExpiredError: the history says that the job is pending, or may list it late; the next retry looks
-        again
-    :raises SegmindInputError: nobody knows the job and the connection's account has changed
     """
     record = yield from get_record(api, request_id)
     if record is None:

@@ -24,7 +24,14 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal, Protocol
 
-from airflow_provider_segmind.api.models import JobOutcome, Metrics, OutcomeStatus, is_request_id, parse_number
+from airflow_provider_segmind.api.models import (
+    JobOutcome,
+    Metrics,
+    OutcomeStatus,
+    SegmindJob,
+    is_request_id,
+    parse_number,
+)
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindCheckpointError, SegmindError
 
@@ -55,15 +62,11 @@ class Checkpoint:
     """
     One paid job, as plain JSON without image data, keys or signatures.
 
-    :param model: the model's slug
     :param input_digest: of the inputs as the DAG gives them
     :param submitted_at: epoch seconds of the POST
-    :param account: the fingerprint of the account that pays
     :param payload_fingerprint: what finds the request in the history
     :param request_id: ``None`` while *submitting*
-    :param image_identity: tells the image from one that replaces it at the same address; ``None``: not known
-    :param image_width: pixels of the source, ``None``: not read
-    :param image_height: pixels of the source, ``None``: not read
+    :param image_identity: tells the image from one that replaces it at the same address, ``None`` where not known
     """
 
     model: str
@@ -82,11 +85,7 @@ class Checkpoint:
 
     @classmethod
     def parse(cls, value: object) -> Checkpoint:
-        """
-        Read what :meth:`as_json` returned.
-
-        :raises SegmindCheckpointError: it is damaged, or of a newer version
-        """
+        """Read what :meth:`as_json` returned; raise :class:`SegmindCheckpointError` for anything else."""
         if not isinstance(value, Mapping):
             raise _unreadable(f"it is a {type(value).__name__}, not an object")
         if value.get("version") != VERSION:
@@ -162,11 +161,7 @@ class TaskCheckpoints:
         return self._store is not None
 
     def read(self) -> Checkpoint | None:
-        """
-        Return the checkpoint, ``None`` where there is none or a user has cleared the task since its delivery.
-
-        :raises SegmindCheckpointError: it cannot be read
-        """
+        """Return the checkpoint, ``None`` where there is none or a user has cleared the task since its delivery."""
         if self._store is None:
             return self._in_memory
         try:
@@ -200,7 +195,9 @@ class TaskCheckpoints:
         A process that dies before this, or before Airflow has recorded the success, is retried. The retry finds the
         checkpoint, stores the same result again and pays nothing.
         """
-        if checkpoint is None or self._store is None or self._max_tries is None:
+        if checkpoint is None:
+            return  # what the store holds is about another job
+        if self._store is None or self._max_tries is None:
             self.forget()
             return
         delivered = checkpoint.as_json() | {"state": "delivered", "delivered_in": self._max_tries}
@@ -219,11 +216,7 @@ class ResumeEvent:
     The event with which a trigger resumes its task: plain JSON, fit for the task log that Airflow writes it to.
 
     :param status: how the wait ended; :data:`SUBMIT_AGAIN` where a submit waited for the rate limit
-    :param request_id: the job, ``None`` with :data:`SUBMIT_AGAIN`
-    :param error: why the job or the wait failed
-    :param output_urls: public addresses of the result files, in order
-    :param model: the model's slug, where known
-    :param submitted_at: epoch seconds of the job's submit, where known
+    :param submitted_at: epoch seconds, where known
     :param deadline: epoch seconds at which the submit that goes on must have succeeded
     :param checkpoint: the task's checkpoint as the trigger received it
     :param submit_waits: how often the submit has waited for the rate limit
@@ -245,16 +238,18 @@ class ResumeEvent:
     uploaded_url: str | None = None
 
     @classmethod
-    def of(cls, outcome: JobOutcome, checkpoint: Checkpoint | None, **known: Any) -> ResumeEvent:
-        """Return the event that says how the wait for a job ended."""
+    def of(cls, outcome: JobOutcome, known: Checkpoint | SegmindJob, store_attempts: int = 0) -> ResumeEvent:
+        """Return the event that says how the wait for a job ended, with what is known of the job."""
         return cls(
             outcome.status,
             outcome.request_id,
             outcome.error,
             outcome.metrics,
             outcome.output_urls,
-            checkpoint=checkpoint,
-            **known,
+            known.model,
+            known.submitted_at,
+            checkpoint=known if isinstance(known, Checkpoint) else None,
+            store_attempts=store_attempts,
         )
 
     def outcome(self) -> JobOutcome:
@@ -274,11 +269,7 @@ class ResumeEvent:
 
     @classmethod
     def parse(cls, value: object) -> ResumeEvent:
-        """
-        Read an event of this package's triggers, or of any trigger that fires the documented keys.
-
-        :raises SegmindError: it is neither
-        """
+        """Read an event of this package's triggers, or of any trigger that fires the documented keys."""
         event = value if isinstance(value, Mapping) else {}
         about_job = event.get("status") in list(OutcomeStatus) and is_request_id(event.get("request_id"))
         if not (about_job or event.get("status") == SUBMIT_AGAIN) or event.get("version", VERSION) != VERSION:

@@ -64,7 +64,6 @@ class JobDescription:
     """
     What to run and what to do with the result; an operator's parameters, parsed.
 
-    :param model: the model's slug
     :param inputs: what the job is known by: the inputs as the DAG gives them, without signatures
     :param build_payload: returns what is posted. It gets a function that uploads bytes to Segmind's storage, the
         seconds for which addresses in the payload must stay valid, and what ``inspect`` returned

@@ -109,10 +109,9 @@ class JobRun:
         deadline = self.event.deadline or time.time() + description.timeout
         checkpoint = self.checkpoints.read()
         submission = self._submission(checkpoint, deadline)
-        if not submission.matches(checkpoint):
-            checkpoint = None
-            if (stored := self.delivery.already_made(submission)) is not None:
-                return self.delivery.facts_of_stored(stored, submission)
+        checkpoint = submission.match(checkpoint)
+        if checkpoint is None and (stored := self.delivery.already_made(submission)) is not None:
+            return self.delivery.facts_of_stored(stored, submission)
         waits = self.event.submit_waits
         while True:
             try:
@@ -123,7 +122,7 @@ class JobRun:
                 # Where the reset that Segmind names proves too early time and again, the waits grow all the same.
                 moment = max(limited.reset_at, time.time() + min(2.0**waits, 60.0) if waits else 0.0)
                 waits += 1
-                checkpoint = self.checkpoints.read() if checkpoint is None else checkpoint
+                checkpoint = submission.match(self.checkpoints.read())
                 self._refuse_to_wait_past(deadline, moment, limited, checkpoint)
                 log.info("%s Waiting for a slot.", limited)
                 if not description.wait_here:
@@ -222,8 +221,8 @@ class JobRun:
 
     def store(self, outcome: JobOutcome, checkpoint: Checkpoint | None) -> Facts | Wait:
         """Store what a job gave, or raise what became of it. The checkpoint stays until the result is stored."""
-        if checkpoint is None:
-            checkpoint = self.checkpoints.read()
+        if checkpoint is None and (kept := self.checkpoints.read()) and kept.request_id == outcome.request_id:
+            checkpoint = kept
         attempts = self.event.store_attempts
         while True:
             try:
@@ -231,15 +230,15 @@ class JobRun:
                 facts = self.delivery.deliver(outcome, checkpoint)
                 break
             except SegmindError as error:
-                # A retry finds a lasting checkpoint and pays nothing. Without one, a retry would pay again.
-                is_left = self.checkpoints.durable or self.checkpoints.read() is None
-                if is_left or not error.policy.may_recover or attempts == MAX_STORE_ATTEMPTS:
+                # A retry finds a durable checkpoint and pays nothing. Without one a retry would pay again, so this waits.
+                known = None if self.checkpoints.durable else self.checkpoints.read()
+                if known is None or not error.policy.may_recover or attempts == MAX_STORE_ATTEMPTS:
                     raise
                 moment = time.time() + min(STORE_RETRY_SECONDS * 2**attempts, 600.0)
                 attempts += 1
                 log.warning("%s Trying again later (%d of %d).", error, attempts, MAX_STORE_ATTEMPTS)
                 if not self.description.wait_here:
-                    return WaitUntil(moment, ResumeEvent.of(outcome, checkpoint, store_attempts=attempts))
+                    return WaitUntil(moment, ResumeEvent.of(outcome, known, attempts))
                 self.runner.run_operation(pause(moment - time.time()))
         self.checkpoints.mark_delivered(checkpoint)
         return facts

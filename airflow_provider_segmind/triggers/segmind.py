@@ -135,9 +135,9 @@ class SegmindJobTrigger(BaseTrigger):
             if not isinstance(error, SegmindError):
                 self.log.exception("Waiting for request %s failed.", self.request_id)
             outcome = self._ended(OutcomeStatus.ERROR, redact(f"{type(error).__name__}: {error}"))
-        checkpoint = None if self.checkpoint is None else Checkpoint.parse(self.checkpoint)
-        known = {"model": self.model, "submitted_at": self.submitted_at}
-        return ResumeEvent.of(outcome, checkpoint, **known).as_json()
+        if self.checkpoint is not None:
+            return ResumeEvent.of(outcome, Checkpoint.parse(self.checkpoint)).as_json()
+        return ResumeEvent.of(outcome, SegmindJob(self.request_id, self.model, self.submitted_at)).as_json()
 
     def _ended(self, status: OutcomeStatus, error: str) -> JobOutcome:
         return JobOutcome(self.request_id, status, error)

@@ -43,9 +43,7 @@ def checkpointed(request_id=ID, age=100.0, **fields):
 
 def acquire(world, checkpoints, script, choice="reconcile", payload=lambda: BODY, deadline=float("inf"), **fields):
     submission = Submission(MODEL, DIGEST, payload, on_unknown_submit=choice, deadline=deadline, **fields)
-    checkpoint = checkpoints.read()
-    if not submission.matches(checkpoint):
-        checkpoint = None
+    checkpoint = submission.match(checkpoints.read())
     return world.run(acquire_job(world.api, checkpoints, submission, checkpoint), script)
 
 

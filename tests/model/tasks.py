@@ -195,9 +195,7 @@ class Task:
             on_unknown_submit=mode,
             deadline=self._deadline,
         )
-        checkpoint = self.checkpoints.read()
-        if not submission.matches(checkpoint):
-            checkpoint = None
+        checkpoint = submission.match(self.checkpoints.read())
         return acquire_job(self._api(), self.checkpoints, submission, checkpoint)
 
     def step(self) -> None:

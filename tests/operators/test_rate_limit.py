@@ -86,3 +86,15 @@ def test_airflows_own_deferral_timeout_is_much_later_than_the_deadline(erase, se
 
     assert all(isinstance(deferral, TaskDeferred) for deferral in (gate, job))
     assert min(gate.timeout.total_seconds(), job.timeout.total_seconds()) > 60 + 1800
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_rate_limited_submit_does_not_go_on_with_the_job_of_other_inputs(erase, segmind, deferrable):
+    earlier = erase()
+    earlier.submit()
+    segmind.faults.add("rate_limited", on="submit", seconds=2.0)
+    changed = erase(preserve_alpha=False, deferrable=deferrable)
+    changed.store = earlier.store
+    facts = changed.run()
+
+    assert [job.request_id for job in segmind.jobs] == [segmind.jobs[0].request_id, facts["request_id"]]
