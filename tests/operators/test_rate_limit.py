@@ -8,6 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_provider_segmind.exceptions import SegmindJobTimeoutError, SegmindRateLimitError, SegmindServiceError
+from airflow_provider_segmind.hooks.segmind import SegmindHook
 from airflow_provider_segmind.jobs.checkpoint import KEY
 
 
@@ -92,7 +93,7 @@ def test_airflows_own_deferral_timeout_is_much_later_than_the_deadline(erase, se
 def test_a_rate_limited_submit_does_not_go_on_with_the_job_of_other_inputs(erase, segmind, deferrable):
     earlier = erase()
     earlier.submit()
-    segmind.faults.add("rate_limited", on="submit", seconds=2.0)
+    SegmindHook().api.limiter.close_until(time.time() + 6.0)
     changed = erase(preserve_alpha=False, deferrable=deferrable)
     changed.store = earlier.store
     facts = changed.run()
