@@ -16,7 +16,7 @@ from functools import cache
 from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
 log = logging.getLogger(__name__)
+
+Default = TypeVar("Default", float, None)
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(
@@ -96,7 +98,7 @@ class SegmindSettings:
                 history_url=_parse_url(extra, "history_url", history_url, base_url),
                 storage_url=_parse_url(extra, "storage_url", storage_url, base_url),
                 output_hosts=_parse_hosts(extra.get("output_hosts")),
-                requests_per_minute=_parse_rate(extra),
+                requests_per_minute=_parse_positive(extra, "requests_per_minute", None),
                 connect_timeout=_parse_positive(extra, "connect_timeout", 5.0),
                 read_timeout=_parse_positive(extra, "read_timeout", 30.0),
                 max_result_mb=_parse_positive(extra, "max_result_mb", 1024.0),
@@ -222,30 +224,16 @@ def _parse_hosts(value: object) -> tuple[str, ...]:
     )
 
 
-def _parse_number(value: object) -> float:
-    """Read a number, also one written as text; ``nan`` if it is not a number."""
-    try:
-        return math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
-def _parse_positive(extra: Mapping[str, Any], name: str, default: float) -> float:
-    number = _parse_number(extra.get(name, default))
-    if not 0 < number <= 1e6:
-        raise _InvalidFieldError(f"Invalid {name} {_show(extra[name])}. Use a number above 0; default: {default:g}.")
-    return number
-
-
-def _parse_rate(extra: Mapping[str, Any]) -> float | None:
-    name = "requests_per_minute"
+def _parse_positive(extra: Mapping[str, Any], name: str, default: Default) -> float | Default:
+    """Read a number above 0, which may be written as text."""
     if name not in extra:
-        return None
-    number = _parse_number(extra[name])
+        return default
+    number = math.nan
+    if not isinstance(extra[name], bool):
+        with suppress(TypeError, ValueError, OverflowError):
+            number = float(extra[name])
     if not 0 < number < math.inf:
-        raise _InvalidFieldError(
-            f"Invalid {name} {_show(extra[name])}. Use a number above 0 (Segmind's Free plan: 5, Pro: 50), or omit it."
-        )
+        raise _InvalidFieldError(f"Invalid {name} {_show(extra[name])}. Use a number above 0, or omit it.")
     return number
 
 
@@ -280,11 +268,7 @@ def _parse_verify(value: object) -> bool | str:
 
 @cache
 def load_ca_bundle(path: str) -> ssl.SSLContext:
-    """
-    Return a TLS context that trusts a CA bundle: a PEM file, or a directory with hashed names. Cached: it costs 20 ms.
-
-    :raises OSError: it cannot be read, or holds no certificates
-    """
+    """Return a TLS context that trusts a PEM file or a directory with hashed names; made once, as it costs 20 ms."""
     if not Path(path).is_dir():
         return ssl.create_default_context(cafile=path)
     if not any(Path(path).glob("[0-9a-f]" * 8 + ".[0-9]")):  # OpenSSL takes any directory, and then trusts nothing
@@ -296,14 +280,12 @@ CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """The environment variables that can name a CA bundle; the first one that is set counts."""
 
 
-def environment_ca_bundle() -> ssl.SSLContext | None:
-    """
-    Return a TLS context with the CA bundle that the environment names, ``None`` if it names none.
-
-    :raises SegmindInputError: the bundle cannot be read; names the variable
-    """
+def find_ca_bundle(verify: bool | str) -> ssl.SSLContext | None:
+    """Return a TLS context with the CA bundle of a connection's ``verify``, or else of the environment, if any."""
+    if isinstance(verify, str):
+        return load_ca_bundle(verify)
     for variable in CA_VARIABLES:
-        if path := os.environ.get(variable):
+        if verify and (path := os.environ.get(variable)):
             try:
                 return load_ca_bundle(path)
             except (OSError, ValueError) as error:
@@ -331,11 +313,7 @@ class Proxy:
         return f"{redact(self.url, limit=120)} of {self.variable}"
 
     def check(self) -> None:
-        """
-        Check that requests can go through this proxy.
-
-        :raises SegmindInputError: they cannot; names the variable
-        """
+        """Raise :class:`SegmindInputError`, which names the variable, unless requests can go through this proxy."""
         try:
             parts = urlsplit(self.url)
             usable = bool(parts.hostname) and parts.port != 0
@@ -350,15 +328,10 @@ class Proxy:
 
 
 class EnvironmentProxies:
-    """
-    The proxies of ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``ALL_PROXY`` and the exceptions of ``NO_PROXY``, read once.
-
-    Names and precedence are those of :func:`urllib.request.getproxies`: lower case first, and the system's settings on
-    macOS and Windows.
-    """
+    """The proxies of ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``ALL_PROXY`` and the exceptions of ``NO_PROXY``."""
 
     def __init__(self) -> None:
-        found = getproxies()
+        found = getproxies()  # lower case comes first; on macOS and Windows the system's settings count too
         self._exceptions = re.split(r"[\s,]+", found.get("no", "").lower())
         self._proxies = {}
         for scheme in ("http", "https", "all"):
@@ -368,13 +341,7 @@ class EnvironmentProxies:
                 self._proxies[scheme] = Proxy(variable, url if "://" in url else f"http://{url}")
 
     def find(self, scheme: str, host: str, port: int) -> Proxy | None:
-        """
-        Return the proxy for a request, ``None`` for a direct connection. Loopback hosts are always connected directly.
-
-        :param scheme: ``http`` or ``https``
-        :param host: a name or an IP address, without brackets
-        :param port: the request's port
-        """
+        """Return the proxy for a request, ``None`` for a direct connection, as loopback hosts always have."""
         proxy = self._proxies.get(scheme) or self._proxies.get("all")
         name = host.lower().rstrip(".")
         if proxy is None or _is_loopback(name) or any(_matches(each, name, port) for each in self._exceptions):

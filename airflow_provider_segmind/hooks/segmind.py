@@ -51,9 +51,9 @@ class SegmindHook(BaseHook):
     The connection's password is the API key. It is sent to the connection's own hosts and nowhere else. The methods
     raise the exceptions of :mod:`airflow_provider_segmind.exceptions` and no others, except Airflow's
     ``AirflowNotFoundException`` for a connection that does not exist: it also means a secrets backend that is down, so
-    a retry may help. Each method can raise :class:`SegmindInputError` (the connection or an argument is invalid;
-    nothing was sent), :class:`SegmindAuthError` (the key was refused), :class:`SegmindRateLimitError` and
-    :class:`SegmindServiceError` (Segmind, or the network on the way to it, is down).
+    a retry may help. Each method can raise :class:`SegmindInputError` (the connection, an argument, or a proxy or CA
+    bundle of the environment is invalid; nothing was sent), :class:`SegmindAuthError` (the key was refused),
+    :class:`SegmindRateLimitError` and :class:`SegmindServiceError` (Segmind or the network is down).
 
     What a trigger or sensor needs has an asynchronous twin with the prefix ``a``, which takes the same arguments.
 
@@ -352,9 +352,6 @@ class SegmindHook(BaseHook):
         :raises SegmindInputError: there is no such file, or its media type is not supported
         :raises SegmindServiceError: the upload failed
         """
-        if not isinstance(path_or_bytes, str | os.PathLike | bytes):
-            shown = redact(repr(path_or_bytes), limit=60)
-            raise SegmindInputError(f"Invalid path_or_bytes {shown}. Use the path of a file, or bytes.")
         return self.run_operation(gateway.upload(self.api, data_uri(path_or_bytes)))
 
     def download(
@@ -388,14 +385,7 @@ class SegmindHook(BaseHook):
 
 
 def check_wait(job: SegmindJob, deadline: float, poll_interval: float | None) -> None:
-    """
-    Check the arguments of a wait.
-
-    :param job: the job to wait for
-    :param deadline: epoch seconds
-    :param poll_interval: seconds, or ``None``
-    :raises SegmindInputError: one of them is invalid; names it
-    """
+    """Check the arguments of :meth:`SegmindHook.watch`; a :class:`SegmindInputError` names the one that is invalid."""
     check_request_id(job.request_id)
     check_model(job.model)
     check_moment(job.submitted_at, "submitted_at")

@@ -1,13 +1,13 @@
 """
 How operations are run over HTTP: the clients, an asynchronous and a synchronous driver, and what a process shares.
 
-This is the only module of the package that imports an HTTP library. A driver owns two clients: the one for the API adds
-the key to requests to the connection's own origins, the one for files never has it.
+A driver owns two clients: the one for the API adds the key to requests to the connection's own origins, the one for
+files never has it. This is the only module of the package that imports an HTTP library.
 
 ``Request.max_seconds`` bounds the whole exchange. The timeouts of httpx cannot: they bound the silence between two
 pieces of a response, so a server that sends a byte now and then could hold a request forever. An event loop can cancel
-an exchange at any point; a blocking socket cannot be interrupted. So the synchronous driver, too, sends its requests on
-an event loop, in a thread of its own, and the exchange is written once.
+an exchange at any point, but nothing can interrupt a blocking socket. So the synchronous driver sends its requests on
+an event loop too, in a thread of its own.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from airflow_provider_segmind.hooks.connection import (
     EnvironmentProxies,
     Proxy,
     SegmindSettings,
-    environment_ca_bundle,
-    load_ca_bundle,
+    find_ca_bundle,
 )
 
 T = TypeVar("T")
+_Outcome = Response | TransportFailure | None
 
 MAX_CONNECTIONS = 8
 """Simultaneous requests of one client. More wait in our own queue: the time of httpx's pool is quadratic in them."""
@@ -84,36 +84,34 @@ def _default_tls_context(verify: bool) -> ssl.SSLContext:
     return httpx.create_ssl_context(verify=verify)
 
 
-def tls_context(verify: bool | str) -> ssl.SSLContext:
-    """
-    Return the TLS context for a connection's ``verify``; if it is true, the environment may name the CA bundle.
-
-    :raises SegmindInputError: the environment's CA bundle cannot be read
-    """
-    if isinstance(verify, str):
-        return load_ca_bundle(verify)
-    return (environment_ca_bundle() if verify else None) or _default_tls_context(verify)
+def _origin(url: httpx.URL) -> tuple[str, str, int]:
+    # The raw host is what is sent: `url.host` decodes punycode, and fails if that is invalid.
+    return url.scheme, url.raw_host.decode("ascii"), url.port or DEFAULT_PORTS.get(url.scheme, 0)
 
 
 class _Routes(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """
-    Sends each request directly or through a proxy of the environment.
+    Adds the key to the requests that may have it, and sends each directly or through a proxy of the environment.
 
-    httpx reads the environment too, but fails on IPv6 in ``NO_PROXY`` and does not understand ranges.
+    httpx reads the environment's proxies too, but fails on IPv6 in ``NO_PROXY`` and does not understand ranges.
     """
 
-    def __init__(self, settings: SegmindSettings, kind: type[httpx.HTTPTransport | httpx.AsyncHTTPTransport]) -> None:
-        self._tls = tls_context(settings.verify)
+    def __init__(self, settings: SegmindSettings, kind: Callable[..., Any], *, with_key: bool) -> None:
+        self._key = settings.api_key
+        self._key_origins = settings.key_origins if with_key else frozenset()
+        self._tls = find_ca_bundle(settings.verify) or _default_tls_context(bool(settings.verify))
         self._kind = kind
         self._proxies = EnvironmentProxies()
         self._transports: dict[Proxy | None, Any] = {}
 
     def proxy_of(self, url: httpx.URL) -> Proxy | None:
-        # The raw host is what is sent: `url.host` decodes punycode, and fails if that is invalid.
-        return self._proxies.find(url.scheme, url.raw_host.decode("ascii"), _port(url))
+        return self._proxies.find(*_origin(url))
 
-    def _transport_of(self, url: httpx.URL) -> Any:
-        proxy = self.proxy_of(url)
+    def _prepare(self, request: httpx.Request) -> Any:  # called for each hop of a redirect, too
+        request.headers.pop("x-api-key", None)
+        if _origin(request.url) in self._key_origins:
+            request.headers["x-api-key"] = self._key
+        proxy = self.proxy_of(request.url)
         if proxy not in self._transports:
             via = None
             if proxy is not None:
@@ -124,12 +122,10 @@ class _Routes(httpx.BaseTransport, httpx.AsyncBaseTransport):
         return self._transports[proxy]
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        response: httpx.Response = self._transport_of(request.url).handle_request(request)
-        return response
+        return self._prepare(request).handle_request(request)  # type: ignore[no-any-return]
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        response: httpx.Response = await self._transport_of(request.url).handle_async_request(request)
-        return response
+        return await self._prepare(request).handle_async_request(request)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         for transport in self._transports.values():
@@ -138,10 +134,6 @@ class _Routes(httpx.BaseTransport, httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         for transport in self._transports.values():
             await transport.aclose()
-
-
-def _port(url: httpx.URL) -> int:
-    return url.port or DEFAULT_PORTS.get(url.scheme, 0)
 
 
 def _client_options(settings: SegmindSettings, routes: _Routes) -> dict[str, Any]:
@@ -155,23 +147,10 @@ def _client_options(settings: SegmindSettings, routes: _Routes) -> dict[str, Any
     }
 
 
-def _key_for_own_origins(settings: SegmindSettings) -> Callable[[httpx.Request], None]:
-    """Return the hook that adds the key to a request, or to a hop of a redirect, by the origin that it is sent to."""
-    origins = settings.key_origins
-
-    def add_key(request: httpx.Request) -> None:
-        request.headers.pop("x-api-key", None)
-        if (request.url.scheme, request.url.raw_host.decode("ascii"), _port(request.url)) in origins:
-            request.headers["x-api-key"] = settings.api_key
-
-    return add_key
-
-
 def open_client(settings: SegmindSettings) -> httpx.Client:
     """Return a client for the API that closes its connections when nobody holds it any more."""
-    routes = _Routes(settings, httpx.HTTPTransport)
-    hooks = {"request": [_key_for_own_origins(settings)]}
-    client = httpx.Client(event_hooks=hooks, **_client_options(settings, routes))
+    routes = _Routes(settings, httpx.HTTPTransport, with_key=True)
+    client = httpx.Client(**_client_options(settings, routes))
     weakref.finalize(client, routes.close)
     return client
 
@@ -188,8 +167,7 @@ class _Body:
         if self._into is not None:
             self._into.begin(self._headers)
 
-    def take(self, chunk: bytes) -> bool:
-        """Take a chunk and return whether more is wanted."""
+    def wants_more_after(self, chunk: bytes) -> bool:
         if self._into is not None:
             self._into.write(chunk)
         else:
@@ -208,7 +186,7 @@ class _Returned:
     value: Any
 
 
-def _advance(operation: Operation[Any], outcome: Response | TransportFailure | None) -> Step | _Returned:
+def _advance(operation: Operation[Any], outcome: _Outcome) -> Step | _Returned:
     """Hand an operation the outcome of its last step, ``None`` at its start, and return its next one."""
     try:
         if isinstance(outcome, TransportFailure):
@@ -219,25 +197,16 @@ def _advance(operation: Operation[Any], outcome: Response | TransportFailure | N
 
 
 class AsyncDriver:
-    """
-    Runs operations on an event loop; one driver serves all jobs of a connection there.
-
-    :param settings: the connection
-    :param sleep: makes an operation's pauses
-    """
+    """Runs operations on an event loop; one driver serves all jobs of a connection there."""
 
     def __init__(self, settings: SegmindSettings, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._settings = settings
         self._sleep = sleep
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
-        self._routes = _Routes(settings, httpx.AsyncHTTPTransport)
-        add = _key_for_own_origins(settings)
-
-        async def add_key(request: httpx.Request) -> None:
-            add(request)
-
-        self._client = httpx.AsyncClient(event_hooks={"request": [add_key]}, **_client_options(settings, self._routes))
-        self._files = httpx.AsyncClient(**_client_options(settings, _Routes(settings, httpx.AsyncHTTPTransport)))
+        self._routes = _Routes(settings, httpx.AsyncHTTPTransport, with_key=True)
+        keyless = _Routes(settings, httpx.AsyncHTTPTransport, with_key=False)
+        self._client = httpx.AsyncClient(**_client_options(settings, self._routes))
+        self._files = httpx.AsyncClient(**_client_options(settings, keyless))
 
     async def close(self) -> None:
         """Close the clients."""
@@ -246,7 +215,7 @@ class AsyncDriver:
 
     async def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end and return its value."""
-        outcome: Response | TransportFailure | None = None
+        outcome: _Outcome = None
         try:
             while True:
                 if isinstance(outcome, Response) and len(outcome.body) > LARGE_BODY:
@@ -254,14 +223,13 @@ class AsyncDriver:
                 else:
                     step = _advance(operation, outcome)
                 if isinstance(step, _Returned):
-                    value: T = step.value
-                    return value
+                    return step.value  # type: ignore[no-any-return]
                 outcome = await self._perform(step)
         finally:
             with suppress(ValueError):  # cancelled while a thread runs it; the operation ends with that thread
                 operation.close()
 
-    async def _perform(self, step: Step) -> Response | TransportFailure | None:
+    async def _perform(self, step: Step) -> _Outcome:
         if isinstance(step, Pause):
             await self._sleep(step.seconds)
             return None
@@ -271,12 +239,7 @@ class AsyncDriver:
             return failure
 
     async def send(self, request: Request) -> Response:
-        """
-        Send one request and return the response.
-
-        :raises TransportFailure: there is no complete response, at the latest after ``request.max_seconds``
-        :raises SegmindInputError: the proxy that the environment names cannot be used
-        """
+        """Send one request; raise :class:`TransportFailure` at the latest after its ``max_seconds``."""
         client, built = self._build(request)
         ends = time.monotonic() + request.max_seconds
         wait = min(SLOT_SECONDS, request.max_seconds / 2)
@@ -291,7 +254,7 @@ class AsyncDriver:
                 try:
                     body = _Body(request, response)
                     async for chunk in response.aiter_bytes():
-                        if not body.take(chunk):
+                        if not body.wants_more_after(chunk):
                             break
                 finally:
                     await response.aclose()
@@ -331,18 +294,11 @@ class AsyncDriver:
         return said
 
 
-_inherited: list[asyncio.AbstractEventLoop] = []
-"""Loops of a parent process. Closing one here would make the parent's deaf: they share the kernel's epoll object."""
-
-
 class SyncDriver:
     """
     Runs operations in the calling thread, and sends their requests on an event loop in a thread of its own.
 
-    It can be used by several threads at once. Its thread ends when it is closed, or when nobody holds it any more.
-
-    :param settings: the connection
-    :param sleep: makes an operation's pauses
+    Several threads can use it at once. Its thread ends when it is closed, or when nobody holds it any more.
     """
 
     def __init__(self, settings: SegmindSettings, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -375,19 +331,19 @@ class SyncDriver:
     def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end and return its value."""
         if self._process != os.getpid():  # a fork does not take the thread along
+            # Both processes have the same epoll object: to close the parent's loop here would stop it there.
             _inherited.append(self._loop)
             self._stop.detach()
             self._start()
-        outcome: Response | TransportFailure | None = None
+        outcome: _Outcome = None
         try:
             while not isinstance(step := _advance(operation, outcome), _Returned):
                 outcome = self._perform(step)
-            value: T = step.value
-            return value
+            return step.value  # type: ignore[no-any-return]
         finally:
             operation.close()
 
-    def _perform(self, step: Step) -> Response | TransportFailure | None:
+    def _perform(self, step: Step) -> _Outcome:
         if isinstance(step, Pause):
             self._sleep(step.seconds)
             return None
@@ -396,11 +352,11 @@ class SyncDriver:
             return sending.result()
         except TransportFailure as failure:
             return failure
-        except BaseException:  # Airflow's execution timeout among them, which a signal raises while this thread waits
+        finally:  # a signal can raise Airflow's execution timeout while this thread waits
             sending.cancel()
-            raise
 
 
+_inherited: list[asyncio.AbstractEventLoop] = []
 _lock = threading.Lock()
 _contexts: dict[SegmindSettings, ApiContext] = {}
 _drivers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[SegmindSettings, tuple[AsyncDriver, int]]] = (
@@ -411,8 +367,9 @@ _drivers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[SegmindSetti
 def context_for(settings: SegmindSettings) -> ApiContext:
     """Return the context of a connection: the same object, and so the same limiter, everywhere in this process."""
     with _lock:
-        if settings not in _contexts:
-            _contexts[settings] = ApiContext(
+        return _contexts.setdefault(
+            settings,
+            ApiContext(
                 base_url=settings.base_url,
                 history_url=settings.history_url,
                 storage_url=settings.storage_url,
@@ -422,8 +379,8 @@ def context_for(settings: SegmindSettings) -> ApiContext:
                 latencies=LatencyMemory(),
                 secrets=(settings.api_key,),
                 account=account_fingerprint(settings.base_url, settings.api_key),
-            )
-        return _contexts[settings]
+            ),
+        )
 
 
 @asynccontextmanager

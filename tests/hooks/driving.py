@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 from airflow_provider_segmind.api.operation import Request, send
 from airflow_provider_segmind.hooks.connection import SegmindSettings
@@ -40,3 +41,9 @@ def requests_to(url, times=1, method="GET", **fields):
     for _ in range(times):
         response = yield from send(Request(method, f"{url}/x", **fields))
     return response
+
+
+def refusing_url():
+    """Return a URL at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"http://127.0.0.1:{server.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""The key goes to the connection's own hosts and nowhere else, whatever the service's answers say."""
+"""The API key is sent to the connection's own hosts and nowhere else, whatever the responses of the API contain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAYLOAD = {"image": base64.b64encode(photo()).decode()}
 
 @pytest.fixture
 def decoy():
-    """A host that is not Segmind's; it notes every request that reaches it."""
+    """A host that is not Segmind's, which records every request that reaches it."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -35,7 +35,7 @@ def decoy():
         def log_message(self, *_):
             pass
 
-    # By name, for the emulator is at 127.0.0.1: another host to anybody who compares hosts.
+    # The emulator is at 127.0.0.1, so this is another host to anything that compares host names.
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.seen = []
         server.url = f"http://localhost:{server.server_port}"
@@ -53,7 +53,7 @@ def hook(segmind):
     hook.close()
 
 
-def test_status_and_response_urls_of_an_answer_are_not_followed(hook, segmind, decoy):
+def test_the_status_and_response_urls_of_a_response_are_not_used(hook, segmind, decoy):
     segmind.faults.add("foreign_url", on="submit", url=f"{decoy.url}/steal", times=None)
     hook.run(MODEL, PAYLOAD, timeout=30)
 
@@ -61,7 +61,7 @@ def test_status_and_response_urls_of_an_answer_are_not_followed(hook, segmind, d
 
 
 @pytest.mark.parametrize("kind", ["submit", "status", "result", "credits", "history", "upload"])
-def test_a_redirect_is_not_followed(hook, segmind, decoy, quick_retries, kind):
+def test_a_redirect_of_the_api_is_not_followed(hook, segmind, decoy, quick_retries, kind):
     job = hook.submit(MODEL, PAYLOAD)
     segmind.faults.add("redirect", on=kind, url=f"{decoy.url}/steal", times=None)
     call = {
@@ -78,7 +78,7 @@ def test_a_redirect_is_not_followed(hook, segmind, decoy, quick_retries, kind):
     assert decoy.seen == []
 
 
-def test_an_output_on_a_host_that_is_not_trusted_is_refused(hook, segmind, decoy, tmp_path):
+def test_a_result_file_on_a_host_that_is_not_trusted_is_not_requested(hook, segmind, decoy, tmp_path):
     segmind.faults.add("foreign_url", on="result", url=f"{decoy.url}/out.png", times=None)
     result = hook.run(MODEL, PAYLOAD, timeout=30)
     with pytest.raises(SegmindOutputError, match="output_hosts"):
@@ -88,7 +88,7 @@ def test_an_output_on_a_host_that_is_not_trusted_is_refused(hook, segmind, decoy
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_redirected_to_a_host_that_is_not_trusted_is_refused(hook, segmind, decoy, tmp_path):
+def test_a_redirect_of_a_result_file_to_a_host_that_is_not_trusted_is_not_followed(hook, segmind, decoy, tmp_path):
     result = hook.run(MODEL, PAYLOAD, timeout=30)
     segmind.faults.add("redirect", on="file", url=f"{decoy.url}/out.png", times=None)
     with pytest.raises(SegmindOutputError, match="not trusted"):
@@ -97,7 +97,7 @@ def test_a_file_redirected_to_a_host_that_is_not_trusted_is_refused(hook, segmin
     assert decoy.seen == []
 
 
-def test_a_trusted_output_host_gets_no_key(segmind, decoy, monkeypatch, tmp_path, quick_retries):
+def test_a_trusted_output_host_is_not_sent_the_key(segmind, decoy, monkeypatch, tmp_path, quick_retries):
     connection = {**json.loads(segmind.connection), "extra": {"output_hosts": ["localhost"]}}
     monkeypatch.setenv("AIRFLOW_CONN_SEGMIND_DEFAULT", json.dumps(connection))
     segmind.faults.add("foreign_url", on="result", url=f"{decoy.url}/out.png", times=None)
@@ -112,14 +112,14 @@ def test_a_trusted_output_host_gets_no_key(segmind, decoy, monkeypatch, tmp_path
     assert all("x-api-key" not in {name.lower() for name in headers} for _, headers in decoy.seen)
 
 
-def test_files_are_fetched_without_the_key(hook, segmind, tmp_path):
+def test_result_files_are_requested_without_the_key_even_from_the_base_url(hook, segmind, tmp_path):
     hook.download(hook.run(MODEL, PAYLOAD, timeout=30), tmp_path / "out.png")
 
     (fetched,) = [entry for entry in segmind.requests.log if entry.kind == "file"]
     assert not fetched.has_key
 
 
-def test_the_client_of_get_conn_keeps_the_key_from_other_hosts(hook, segmind, decoy):
+def test_the_client_of_get_conn_does_not_send_the_key_to_other_hosts(hook, segmind, decoy):
     client = hook.get_conn()
     client.get(f"{decoy.url}/asked-for")
     segmind.faults.add("redirect", on="credits", url=f"{decoy.url}/redirected")
@@ -129,7 +129,7 @@ def test_the_client_of_get_conn_keeps_the_key_from_other_hosts(hook, segmind, de
     assert segmind.key not in str(decoy.seen)
 
 
-def test_errors_and_logs_do_not_tell_what_the_service_echoes(hook, segmind, caplog, quick_retries):
+def test_errors_and_logs_do_not_contain_secrets_that_the_api_echoes(hook, segmind, caplog, quick_retries):
     caplog.set_level(logging.DEBUG)
     echo = f"bad key {segmind.key}, image https://b.s3.amazonaws.com/k?X-Amz-Signature=abc123 {PAYLOAD['image']}"
     segmind.faults.add("raw", on="submit", status=400, body=json.dumps({"error": echo}), times=None)

@@ -45,7 +45,7 @@ UNFINISHED = {
 @pytest.mark.parametrize("what", UNFINISHED)
 def test_a_response_that_is_never_complete_is_a_failure(run, serve, what):
     server = serve(lambda _: UNFINISHED[what]())
-    with pytest.raises(TransportFailure, match="no complete response within 0.3 s") as failure:
+    with pytest.raises(TransportFailure, match=r"no complete response within 0\.3 s") as failure:
         run(settings_for(server.url, read_timeout=PATIENT), requests_to(server.url, max_seconds=0.3))
 
     assert failure.value.sent
@@ -96,7 +96,7 @@ def test_a_proxy_that_never_opens_its_tunnel_is_a_failure(run, serve, monkeypatc
     proxy = serve(lambda _: UNFINISHED["headers that never end"]())
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
     url = "https://api.example.com"
-    with pytest.raises(TransportFailure, match="through the proxy http://127.0.0.1:[0-9]+ of HTTPS_PROXY"):
+    with pytest.raises(TransportFailure, match=r"through the proxy http://127\.0\.0\.1:[0-9]+ of HTTPS_PROXY"):
         run(settings_for(url, read_timeout=PATIENT), requests_to(url, max_seconds=0.3))
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_segmind.api.operation import Pause, Request, TransportFailure, send
 from airflow_provider_segmind.hooks.transport import AsyncDriver, SyncDriver
-from tests.hooks.driving import KEY, OK, requests_to, settings_for
+from tests.hooks.driving import KEY, OK, refusing_url, requests_to, settings_for
 
 
 def test_no_cookie_is_kept(run, serve):
@@ -89,11 +89,10 @@ def test_a_payload_that_cannot_be_serialised_was_not_sent(run, serve, fields):
     assert server.seen == []
 
 
-def test_a_refused_connection_names_the_host_and_was_not_sent(run, serve):
-    server = serve(lambda _: [OK])
-    server.server_close()
-    with pytest.raises(TransportFailure, match=f"{server.url}: ConnectError") as failure:
-        run(settings_for(server.url), requests_to(server.url))
+def test_a_refused_connection_names_the_host_and_was_not_sent(run):
+    url = refusing_url()
+    with pytest.raises(TransportFailure, match=f"{url}: ConnectError") as failure:
+        run(settings_for(url), requests_to(url))
 
     assert not failure.value.sent
 

@@ -14,6 +14,7 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from airflow_provider_segmind.api.models import JobState, OutcomeStatus, SegmindJob, SegmindOutput, SegmindResult
 from airflow_provider_segmind.exceptions import (
@@ -193,7 +194,7 @@ def test_a_request_id_that_cannot_be_part_of_a_path_is_refused(hook, segmind, re
         (lambda hook, _: hook.find_request(MODEL, PAYLOAD, since=time.time() * 1000), "since"),
         (lambda hook, _: hook.watch(SegmindJob("a", MODEL, 0.0), deadline=float("inf")), "deadline"),
         (lambda hook, _: hook.watch(SegmindJob("a", MODEL, 0.0), deadline=0, poll_interval=0), "poll_interval"),
-        (lambda hook, _: hook.upload(None), "Invalid path_or_bytes None"),
+        (lambda hook, _: hook.upload(None), "path_or_bytes"),
         (lambda hook, _: hook.download(None, io.BytesIO()), "Invalid result None"),
         (lambda hook, result: hook.download(result, None), "Invalid target None"),
         (lambda hook, result: hook.download(result, 7), "Invalid target 7"),
@@ -211,7 +212,7 @@ def test_the_error_about_an_invalid_argument_names_it_and_nothing_is_sent(hook, 
 
 def test_a_server_that_cannot_be_reached_is_a_service_error(hook, segmind, quick_retries):
     segmind.stop()
-    with pytest.raises(SegmindServiceError, match="127.0.0.1"):
+    with pytest.raises(SegmindServiceError, match=r"127\.0\.0\.1"):
         hook.submit(MODEL, PAYLOAD)
 
 
@@ -341,6 +342,34 @@ def test_a_closed_hook_opens_new_connections(sync_hook):
     assert first.is_closed
     assert sync_hook.get_credits() > 0
     assert sync_hook.get_conn().get("/v1/get-user-credits").status_code == 200
+
+
+@pytest.fixture
+def get_async_connection(monkeypatch):
+    """Replace common-compat's look-up by one with the signature of common-compat 1.14."""
+
+    def replace(look_up):
+        async def get_async_connection(conn_id):
+            return look_up(conn_id)
+
+        monkeypatch.setattr("airflow.providers.common.compat.connection.get_async_connection", get_async_connection)
+
+    return replace
+
+
+def test_the_connection_is_read_asynchronously_with_the_oldest_supported_common_compat(segmind, get_async_connection):
+    get_async_connection(BaseHook.get_connection)
+
+    assert asyncio.run(SegmindHook().asettings()).base_url == segmind.url
+
+
+def test_a_connection_that_the_asynchronous_look_up_does_not_find_is_read_in_a_thread(segmind, get_async_connection):
+    def not_found(conn_id):
+        raise AirflowNotFoundException(conn_id)
+
+    get_async_connection(not_found)
+
+    assert asyncio.run(SegmindHook().asettings()).base_url == segmind.url
 
 
 FORKING = """

@@ -10,7 +10,7 @@ from airflow_provider_segmind.api.operation import TransportFailure
 from airflow_provider_segmind.exceptions import SegmindInputError
 from airflow_provider_segmind.hooks.connection import EnvironmentProxies
 from airflow_provider_segmind.hooks.transport import open_client
-from tests.hooks.driving import KEY, OK, requests_to, settings_for
+from tests.hooks.driving import KEY, OK, refusing_url, requests_to, settings_for
 
 # ---------------------------------------------------------------------- which proxy
 
@@ -141,14 +141,11 @@ def test_a_proxy_that_cannot_be_used_does_not_matter_to_a_loopback_host(run, ser
     assert run(settings_for(server.url), requests_to(server.url)).status == 200
 
 
-def test_a_proxy_that_refuses_is_named_without_its_password(run, serve, environment):
-    proxy = serve(lambda _: [OK])
-    proxy.server_close()
-    environment(HTTPS_PROXY=proxy.url.replace("http://", "http://bob:secret@"))
+def test_a_proxy_that_refuses_is_named_without_its_password(run, environment):
+    proxy = refusing_url()
+    environment(HTTPS_PROXY=proxy.replace("http://", "http://bob:secret@"))
     url = "https://api.example.com"
-    with pytest.raises(
-        TransportFailure, match=f"api.example.com through the proxy {proxy.url} of HTTPS_PROXY"
-    ) as error:
+    with pytest.raises(TransportFailure, match=f"api.example.com through the proxy {proxy} of HTTPS_PROXY") as error:
         run(settings_for(url), requests_to(url))
 
     assert not error.value.sent
