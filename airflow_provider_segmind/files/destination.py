@@ -78,11 +78,11 @@ def parse_destination(value: object) -> Destination:
             f"destination is {quoted(location.uri)}, and a URL cannot be written to. Write s3://bucket/key, a local "
             "path or another object store's URI."
         )
-    if location.kind == "s3" and location.uri.count("/") < 3:
+    is_prefix = location.uri.endswith("/")
+    if location.kind == "s3" and not location.key and not is_prefix:
         raise SegmindInputError(
             f"destination is {location.label!r}, which has no key. Write s3://bucket/key.png or s3://bucket/prefix/."
         )
-    is_prefix = location.uri.endswith("/")
     if location.kind == "file" and not is_prefix and os.path.isdir(location.uri):  # noqa: PTH112 - pathlib's may raise
         raise SegmindInputError(
             f"destination is {location.uri!r}, a folder. Write {location.uri + '/'!r} (as text, since a path object "

@@ -254,9 +254,8 @@ def upload(hook: S3Hook, file: BinaryIO, location: Location, headers: Mapping[st
     :raises SegmindInputError: this boto3 does not know one of the arguments
     """
     config, events = hook.transfer_config, hook.get_conn().meta.events
-    # boto3 would keep ten parts in memory. Only its classic client lets a request have headers of our own.
-    config.max_in_memory_upload_chunks = 2
-    config.preferred_transfer_client = "classic"
+    config.use_threads = False  # one part at a time: boto3's threads keep ten parts in memory
+    config.preferred_transfer_client = "classic"  # the only one that lets a request have headers of our own
 
     def add_headers(params: dict[str, Any], **_: object) -> None:
         params["headers"].update(headers)

@@ -169,9 +169,6 @@ def inspect_objects(addresses: Mapping[str, str], *, aws_conn_id: str | None) ->
     Look at the S3 objects that a payload names, of any kind: the identity changes when one of them is replaced.
 
     :param addresses: ``s3://bucket/key`` by what errors call each
-    :param aws_conn_id: the AWS connection; ``None`` is boto's default chain
-    :raises SegmindInputError: an object is missing, empty, archived or forbidden
-    :raises SegmindStorageError: S3 is down, slow or fails
     """
     locations = [parse_location(name, address) for name, address in addresses.items()]
     versions = [read_head(location, aws_conn_id, 1).version for location in locations]

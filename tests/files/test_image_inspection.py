@@ -22,14 +22,14 @@ def inspect(image: object) -> ImageFacts:
 
 
 @pytest.fixture(params=["s3", "object", "file"])
-def put(request: pytest.FixtureRequest, s3: S3, memory_store, tmp_path: Path) -> Callable[[bytes], str]:
+def put(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[bytes], str]:
     """Write the same photo again and again, to a store of each kind."""
 
     def write(content: bytes) -> str:
         if request.param == "s3":
-            return s3.put("photo.jpg", content)
+            return request.getfixturevalue("s3").put("photo.jpg", content)
         if request.param == "object":
-            memory_store.pipe("/pictures/photo.jpg", content)
+            request.getfixturevalue("memory_store").pipe("/pictures/photo.jpg", content)
             return "memory://pictures/photo.jpg"
         (tmp_path / "photo.jpg").write_bytes(content)
         return str(tmp_path / "photo.jpg")
@@ -131,15 +131,15 @@ def test_what_phones_and_editors_write_is_accepted(content: bytes, tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", [*OTHER_FILES, *NAMELESS_FILES])
-def test_another_file_under_the_name_of_a_jpeg_is_refused_by_its_right_name(s3: S3, kind: str) -> None:
+def test_another_file_under_the_name_of_a_jpeg_is_refused_by_its_right_name(tmp_path: Path, kind: str) -> None:
     content, *_, name = (OTHER_FILES | NAMELESS_FILES)[kind]
+    (tmp_path / "photo.jpg").write_bytes(content)
     with pytest.raises(SegmindInputError, match=r"whatever its name says. (Convert it to|Give a) JPEG") as caught:
-        inspect(s3.put("photo.jpg", content))
-    assert f"image: s3://{s3.bucket}/photo.jpg is " in str(caught.value)
+        inspect(tmp_path / "photo.jpg")
+    assert f"image: {tmp_path}/photo.jpg is " in str(caught.value)
     assert name in str(caught.value)
 
 
-def test_a_heic_photo_is_to_be_converted(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(OTHER_FILES["HEIC"][0])
+def test_a_heic_photo_under_the_name_of_a_jpeg_in_s3_is_to_be_converted(s3: S3) -> None:
     with pytest.raises(SegmindInputError, match=r"is a HEIC photo .as iPhones take., .*Convert it to JPEG"):
-        inspect(tmp_path / "a.jpg")
+        inspect(s3.put("a.jpg", OTHER_FILES["HEIC"][0]))

@@ -137,15 +137,23 @@ def test_an_error_keeps_the_words_at_the_end_that_say_why(s3: S3, s3_through) ->
         (403, "SignatureDoesNotMatch", "The request signature we calculated does not match"),
     ],
 )
-@pytest.mark.parametrize("derived", [True, False])
 def test_a_store_that_refuses_botos_checksums_names_the_setting(
-    s3: S3, s3_through, status: int, code: str, message: str, derived: bool
+    s3: S3, s3_through, status: int, code: str, message: str
 ) -> None:
     body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
     s3_through(lambda request: (status, XML, body) if request.method == "PUT" else None)
     with pytest.raises(SegmindInputError, match=rf"{code}.*request_checksum_calculation.*when_required") as caught:
-        put(f"s3://{s3.bucket}/a.png", derived=derived)
+        put(f"s3://{s3.bucket}/a.png")
     assert "AWS_REQUEST_CHECKSUM_CALCULATION=when_required" in str(caught.value)
+
+
+def test_a_store_that_refuses_checksums_and_conditions_names_the_setting(s3: S3, s3_through) -> None:
+    body = b"<Error><Code>NotImplemented</Code></Error>"
+    proxy = s3_through(lambda request: (501, XML, body) if request.method == "PUT" else None)
+    with pytest.raises(SegmindInputError, match=r"NotImplemented.*when_required"):
+        put(f"s3://{s3.bucket}/a.png", derived=True)
+    conditions = ["If-None-Match" in request.headers for request in proxy.requests if request.method == "PUT"]
+    assert conditions == [True, False]
 
 
 def test_the_named_setting_leaves_the_checksums_out(s3: S3, s3_through, monkeypatch: pytest.MonkeyPatch) -> None:

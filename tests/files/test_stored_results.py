@@ -22,25 +22,29 @@ LARGE = bytes(9 << 20)  # two parts
 
 
 @pytest.fixture(params=["s3", "object", "file"])
-def prefix(request: pytest.FixtureRequest, s3: S3, memory_store, tmp_path: Path) -> Destination:
+def prefix(request: pytest.FixtureRequest, tmp_path: Path) -> Destination:
     """A prefix in a store of each kind."""
-    places = {"s3": f"s3://{s3.bucket}/out/", "object": "memory://results/out/", "file": f"{tmp_path}/out/"}
-    return parse_destination(places[request.param])
+    if request.param == "s3":
+        return parse_destination(f"s3://{request.getfixturevalue('s3').bucket}/out/")
+    if request.param == "object":
+        request.getfixturevalue("memory_store")
+        return parse_destination("memory://results/out/")
+    return parse_destination(f"{tmp_path}/out/")
 
 
 @pytest.fixture
-def write(s3: S3, memory_store) -> Callable[[Destination, str, bytes], None]:
+def write(request: pytest.FixtureRequest) -> Callable[[Destination, str, bytes], None]:
     """Write a file below a prefix as somebody else does, without provenance."""
 
     def write_there(prefix: Destination, name: str, content: bytes) -> None:
         location = prefix.location
         if location.kind == "s3":
-            s3.put(location.key + name, content)
+            request.getfixturevalue("s3").put(location.key + name, content)
         elif location.kind == "file":
             Path(location.uri).mkdir(parents=True, exist_ok=True)
             Path(location.uri, name).write_bytes(content)
         else:
-            memory_store.pipe(f"/results/out/{name}", content)
+            request.getfixturevalue("memory_store").pipe(f"/results/out/{name}", content)
 
     return write_there
 

@@ -224,7 +224,7 @@ def test_storing_a_large_file_in_s3_takes_the_memory_of_a_few_parts(
             parts.append(request.path)
             if len(parts) == 9:
                 many_in_flight.set()
-            many_in_flight.wait(0.3)  # a slow S3, so that boto3 holds as many parts as it is allowed to
+            many_in_flight.wait(0.2)  # a slow S3, so that boto3 holds as many parts as it is allowed to
         xml = b"<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>"
         return 200, {"ETag": '"x"', "Content-Type": "application/xml"}, xml if request.method == "POST" else b""
 
