@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
 from airflow_provider_segmind.files.formats import extension_of
-from airflow_provider_segmind.files.location import Location, object_store, parse_location, quoted, without_query
+from airflow_provider_segmind.files.location import (
+    Location,
+    object_store,
+    parse_location,
+    refuse_unless_file,
+    unusable,
+    without_query,
+)
 from airflow_provider_segmind.files.provenance import (
     Provenance,
     StoredResult,
@@ -24,7 +31,6 @@ from airflow_provider_segmind.files.provenance import (
     refuse_other_image,
     sidecar_of,
 )
-from airflow_provider_segmind.files.reading import object_errors, refuse_unless_file
 from airflow_provider_segmind.files.s3 import error_code, s3_errors, s3_hook, upload
 from airflow_provider_segmind.files.source import ImageSource
 
@@ -42,47 +48,28 @@ _SAME_EXTENSION = {".jpeg": ".jpg", ".jpe": ".jpg", ".tiff": ".tif"}
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """
-    Where results go.
-
-    :param location: an object's or a file's, or that of a prefix
-    :param is_prefix: it ends in ``/``: each result is named after its source
-    """
+    """Where results go: an object or a file, or a prefix that ends in ``/``, where each is named after its source."""
 
     location: Location
     is_prefix: bool
 
     def locate(self, *, stem: str, extension: str) -> Location:
-        """
-        Return the location of one result.
-
-        :param stem: for a prefix: the name without extension; a slash in it becomes ``_``
-        :param extension: for a prefix: with or without its dot
-        """
+        """Return the location of one result. A prefix needs its name, and its extension with or without a dot."""
         if not self.is_prefix:
             return self.location
         return self.location.child(f"{stem.replace('/', '_')}.{extension.removeprefix('.')}")
 
 
 def parse_destination(value: object) -> Destination:
-    """
-    Recognise a destination. Nothing is opened; a local path is only checked for being a folder.
-
-    :param value: ``s3://bucket/key``, a local path, ``file://``, another object store's URI or an ObjectStoragePath;
-        ending in ``/`` it is a prefix
-    :raises SegmindInputError: it is empty, has an unknown scheme or no key, or is a folder without a trailing ``/``
-    """
+    """Recognise a destination. Nothing is opened; a local path is only checked for being a folder."""
     location = parse_location("destination", value)
     if location.kind == "url":
-        raise SegmindInputError(
-            f"destination is {quoted(location.uri)}, and a URL cannot be written to. Write s3://bucket/key, a local "
-            "path or another object store's URI."
-        )
+        fix = "Write s3://bucket/key, a local path or another object store's URI."
+        raise unusable("destination", location.uri, f"and a URL cannot be written to. {fix}")
     is_prefix = location.uri.endswith("/")
     if location.kind == "s3" and not location.key and not is_prefix:
-        raise SegmindInputError(
-            f"destination is {location.label!r}, which has no key. Write s3://bucket/key.png or s3://bucket/prefix/."
-        )
+        fix = "Write s3://bucket/key.png or s3://bucket/prefix/."
+        raise unusable("destination", location.uri, f"which has no key. {fix}")
     if location.kind == "file" and not is_prefix and os.path.isdir(location.uri):  # noqa: PTH112 - pathlib's may raise
         raise SegmindInputError(
             f"destination is {location.uri!r}, a folder. Write {location.uri + '/'!r} (as text, since a path object "
@@ -96,10 +83,6 @@ def check_destination(destination: Destination, *, aws_conn_id: str | None) -> N
     Refuse a destination that could not be written to, before anything is paid for. Nothing is written.
 
     What only a write can show (a policy that allows reading alone, a full disk) is not found here.
-
-    :param aws_conn_id: the AWS connection for ``s3://``; ``None`` is boto's default chain
-    :raises SegmindInputError: there is no such bucket, or no folder can be made where the path leads
-    :raises SegmindStorageError: S3 is down, slow or fails
     """
     location = destination.location
     if location.kind == "s3":
@@ -122,16 +105,15 @@ def check_destination(destination: Destination, *, aws_conn_id: str | None) -> N
                 "user may write to. Give another path."
             )
     else:
-        with object_errors(location):
-            object_store(location)  # needs the store's provider and its connection
+        with object_store(location):
+            pass  # the store's provider and its connection are there
 
 
 def refuse_same_place(source: ImageSource, target: Location) -> None:
     """
-    Refuse a result that would replace its own photo: a Clear would then pay for erasing what is erased already.
+    Refuse a result that would replace its own photo, whatever connection, link or spelling leads to it.
 
-    :param target: what :meth:`Destination.locate` returned
-    :raises SegmindInputError: both are the same object or file, whatever connection, link or spelling leads to it
+    A Clear would then pay for erasing what is erased already.
     """
     if _place(source.location) == _place(target):
         raise SegmindInputError(
@@ -155,9 +137,6 @@ def find_stored(destination: Destination, stem: str | None, *, aws_conn_id: str 
     Return what is at a destination already, ``None`` where nothing is or nothing can be seen.
 
     :param stem: for a prefix: the name of the result without extension; the extensions of images are tried in turn
-    :param aws_conn_id: the AWS connection for ``s3://``; ``None`` is boto's default chain
-    :raises SegmindInputError: the store cannot be used at all, such as for want of credentials
-    :raises SegmindStorageError: the store is down, slow or fails
     """
     if not destination.is_prefix:
         return find_at(destination.location, aws_conn_id)
@@ -192,11 +171,6 @@ def store(
     may show a part of it meanwhile, which is removed on failure unless it replaced something.
 
     :param file: complete and seekable; read from its start, and left open
-    :param target: what :meth:`Destination.locate` returned
-    :param content_type: the media type
-    :param provenance: kept with the result
-    :param aws_conn_id: the AWS connection for ``s3://``; ``None`` is boto's default chain
-    :param s3_extra_args: what :func:`check_s3_extra_args` returned
     :param derived: the name was derived from the source's, so another image's result there is never replaced; an
         object of unknown provenance is (see :func:`refuse_other_image`)
     :raises SegmindInputError: no such bucket, access denied, another image's result is there: the user must act
@@ -308,13 +282,9 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _replace(part: Path, path: Path) -> None:
-    part.replace(path)
-
-
 @contextmanager
 def write_atomically(
-    target: str | os.PathLike[str], parameter: str = "target", *, place: Callable[[Path, Path], None] = _replace
+    target: str | os.PathLike[str], parameter: str = "target", *, place: Callable[[Path, Path], object] = Path.replace
 ) -> Iterator[BinaryIO]:
     """
     Lend a file that appears at ``target`` whole when the block succeeds, and not at all when it fails.
@@ -322,8 +292,6 @@ def write_atomically(
     Missing folders are made. A process that is killed meanwhile leaves a hidden ``.part`` file beside the target.
     Python's own errors name a path in full, so they are not chained to these.
 
-    :param target: the path of a file; what is there is replaced
-    :param parameter: what errors call it
     :param place: moves the finished file to its place
     :raises SegmindInputError: before the block: no file can be there, or the worker's user may not write it
     :raises SegmindStorageError: the disk is full or fails
@@ -356,8 +324,7 @@ def write_atomically(
 
 
 def _store_object(file: BinaryIO, target: Location, provenance: Provenance, *, derived: bool) -> None:
-    with object_errors(target):
-        fs, name = object_store(target)
+    with object_store(target) as (fs, name):
         if derived:
             # fsspec has no conditional writes: what is stored between this and the write is replaced unseen.
             _refuse_other(target, provenance)

@@ -81,9 +81,8 @@ _BRANDS = {  # the kinds of ISO base media files (ISO/IEC 14496-12); any other i
 }
 _ALIASES = {"audio/x-wav": "audio/wav", "image/jpg": "image/jpeg", "image/x-ms-bmp": "image/bmp"}
 # Their files always begin with a signature, so a file that is declared as one and has none is something else.
-_SIGNED = {kind for kind in _FORMATS if kind.startswith("image/")} - {"image/svg+xml"} | {
-    "application/pdf",
-    "video/mp4",
+_SIGNED = {*(kind for kind in _FORMATS if kind.startswith("image/")), "application/pdf", "video/mp4"} - {
+    "image/svg+xml"
 }
 # A whole file of these always tells its size; where none can be read, its header is broken.
 _SIZED = frozenset({"image/avif", "image/bmp", "image/gif", "image/heic", "image/jpeg", "image/png", "image/webp"})
@@ -141,10 +140,8 @@ def image_size(file: BinaryIO) -> tuple[int, int] | None:
     """
     Return the width and height of an image in pixels as it is stored, before any rotation that its EXIF data asks for.
 
-    Only headers are read, each of a few bytes, so a large chunk in the file costs no memory.
-
-    :param file: a whole file, or its first bytes in a ``BytesIO``
-    :return: ``None`` where the format does not tell, or the header lies beyond the bytes that are there
+    It is ``None`` where the format does not tell, or the header lies beyond the bytes that are there. Only headers are
+    read, each of a few bytes, so a large chunk in the file costs no memory.
     """
     file.seek(0)
     head = file.read(64)
@@ -157,20 +154,20 @@ def image_size(file: BinaryIO) -> tuple[int, int] | None:
 
 
 def _read_size(file: BinaryIO, head: bytes, kind: str) -> tuple[int, int] | None:
+    if kind == "image/jpeg":
+        return _jpeg_size(file)
+    if kind == "image/webp":
+        return _webp_size(head)
+    if kind in ("image/avif", "image/heic", "image/heif"):
+        return _heif_size(file)
     width = height = 0
     if kind == "image/png":
         width, height = struct.unpack_from(">II", head, 16)
-    elif kind == "image/jpeg":
-        return _jpeg_size(file)
-    elif kind == "image/webp":
-        return _webp_size(head)
     elif kind == "image/gif":
         width, height = struct.unpack_from("<HH", head, 6)
     elif kind == "image/bmp":
         old = head[14:18] == b"\x0c\0\0\0"
         width, height = struct.unpack_from("<HH" if old else "<ii", head, 18)
-    elif kind in ("image/avif", "image/heic", "image/heif"):
-        return _heif_size(file)
     return width, abs(height)  # a BMP that is stored from top to bottom has a negative height
 
 
@@ -223,12 +220,7 @@ def file_digest(file: BinaryIO) -> str:
 
 
 def check_whole(file: BinaryIO, content_type: str) -> None:
-    """
-    Check that a file has its end. Files of a type that does not tell pass.
-
-    :param content_type: what the first bytes prove
-    :raises ValueError: the file is cut short or damaged
-    """
+    """Raise ``ValueError`` unless a file of this proven type has its end. Files of a type that does not tell pass."""
     size, whole = file.seek(0, os.SEEK_END), True
     if content_type == "image/png":
         whole = _png_is_whole(file)
@@ -286,10 +278,9 @@ def _boxes_are_whole(file: BinaryIO, size: int) -> bool:
 
 class ResultFile:
     """
-    Take a result's body into a file and check it; what :func:`~airflow_provider_segmind.api.download.download` fills.
+    Takes a result's body into a file and checks it: a :class:`~airflow_provider_segmind.api.download.ResultSink`.
 
     :param file: open for reading and writing, seekable; emptied whenever a body begins
-    :param max_bytes: a larger body is refused
     :param image: whether it must be an image, whatever the service declares
     """
 
@@ -300,12 +291,7 @@ class ResultFile:
         self.begin({})
 
     def begin(self, headers: Mapping[str, str]) -> None:
-        """
-        Forget what was written before, and start on a new body.
-
-        :param headers: of the response, with lower-case names
-        :raises SegmindOutputError: the body is announced to be too large
-        """
+        """Start over with a new body, unless its headers announce too much."""
         self._file.seek(0)
         self._file.truncate()
         self.size = 0
@@ -316,23 +302,14 @@ class ResultFile:
         self._check_size(self.expected or 0)
 
     def write(self, chunk: bytes) -> None:
-        """
-        Append a piece of the body.
-
-        :raises SegmindOutputError: the body is too large
-        """
+        """Append a piece of the body, unless it is too large by now."""
         self.size += len(chunk)
         self._check_size(self.size)
         self._digest.update(chunk)
         self._file.write(chunk)
 
     def finish(self, declared: str | None) -> SegmindFile:
-        """
-        Check the whole file and describe it.
-
-        :param declared: the media type that the service named, if any
-        :raises ValueError: the file is not what it has to be, or not whole; the text says what it looks like
-        """
+        """Check the whole file and describe it; a ``ValueError`` says what is wrong with it."""
         self._file.seek(0)
         head = self._file.read(HEAD)
         proven, declared = sniff(head), normalise(declared)

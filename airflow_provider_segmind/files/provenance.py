@@ -20,7 +20,6 @@ from urllib.parse import quote, unquote
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
 from airflow_provider_segmind.files.formats import HEAD, file_digest, sniff
 from airflow_provider_segmind.files.location import Location, object_store
-from airflow_provider_segmind.files.reading import object_errors
 from airflow_provider_segmind.files.s3 import error_code, s3_errors, s3_hook
 
 if TYPE_CHECKING:
@@ -36,14 +35,10 @@ class Provenance:
     """
     What a stored result was made from.
 
-    :param request_id: Segmind's id of the request that made it
-    :param model: the model's slug
     :param source: the label of the source image, ``None`` where there is none
     :param source_digest: :attr:`ImageSource.digest`
     :param input_digest: of the model, the flags and the identity of the image
-    :param sha256: of the result file, hexadecimal
-    :param width: of the result, in pixels
-    :param height: of the result, in pixels
+    :param sha256: of the result file, hexadecimal, as its width and height in pixels are the result's
     """
 
     request_id: str
@@ -56,11 +51,7 @@ class Provenance:
     height: int | None = None
 
     def as_metadata(self, others: Mapping[str, str]) -> dict[str, str]:
-        """
-        Return it as metadata of an S3 object, in percent-encoded ASCII.
-
-        :param others: metadata that is stored with it; the source's label is cut to the room that is left
-        """
+        """Return it with others as an S3 object's metadata, in percent-encoded ASCII; a long label is cut to fit."""
         facts = {_name(key): quote(str(value), safe=_SAFE) for key, value in asdict(self).items() if value is not None}
         metadata = {**others, **facts, _name("source"): ""}
         room = _MAX_METADATA - sum(len(name) + len(value) for name, value in metadata.items())
@@ -90,10 +81,9 @@ class StoredResult:
     """
     A file or an object that is at a destination.
 
-    :param size: in bytes
     :param content_type: as S3 has it; elsewhere by the file's signature
     :param etag: in S3
-    :param provenance: what it was made from, ``None`` where that is not known
+    :param provenance: ``None`` where it is not known
     """
 
     location: Location
@@ -107,17 +97,13 @@ def find_at(location: Location, aws_conn_id: str | None, hook: S3Hook | None = N
     """
     Return what is at a location, ``None`` where nothing is or nothing can be seen.
 
-    :param aws_conn_id: the AWS connection for ``s3://``; ``None`` is boto's default chain
     :param hook: for S3, where one is there already: a client takes longer to make than to use
-    :raises SegmindInputError: the store cannot be used at all, such as for want of credentials
-    :raises SegmindStorageError: the store is down, slow or fails
     """
     if location.kind == "s3":
         return _find_in_s3(location, aws_conn_id, hook)
     if location.kind == "file":
         return _find_file(location)
-    with object_errors(location):
-        fs, name = object_store(location)
+    with object_store(location) as (fs, name):
         if not fs.exists(name):
             return None
         sidecar = sidecar_of(name)
@@ -195,12 +181,9 @@ def refuse_other_image(
     A file without provenance is not refused. It is not a result that this provider paid for (or one that somebody has
     replaced since), and to replace what lies at a destination is what ``if_exists="overwrite"`` says.
 
-    :param stored: what is there
     :param source: the label of the image whose result is to be stored
-    :param source_digest: its :attr:`ImageSource.digest`
     :param input_digest: where it is the same, so is the image, whatever its source is called
     :param request_id: of the result that is to be stored, where it is paid for already
-    :raises SegmindInputError: the stored result is that of another image; both are named
     """
     known = stored.provenance if stored else None
     if stored is None or known is None or known.source_digest == source_digest or known.input_digest == input_digest:

@@ -8,7 +8,7 @@ from typing import Any
 from airflow_provider_segmind.api.models import check_choice
 from airflow_provider_segmind.exceptions import SegmindInputError
 from airflow_provider_segmind.files.source import ImageDelivery, ImageFacts, deliver_image, inspect_image, parse_image
-from airflow_provider_segmind.jobs.delivery import JobDescription, Upload
+from airflow_provider_segmind.jobs.delivery import Fetch, JobDescription, Upload
 from airflow_provider_segmind.operators.segmind import SegmindJobOperator
 
 _FLAGS = ("preserve_alpha", "visual_input_content_moderation", "visual_output_content_moderation")
@@ -61,13 +61,16 @@ class BriaEraseForegroundOperator(SegmindJobOperator):
         source = parse_image(self.image)
         flags = {name: _boolean(name, getattr(self, name)) for name in _FLAGS}
 
-        def build_payload(upload: Upload, valid_for: float, facts: ImageFacts) -> Mapping[str, Any]:
+        def build_payload(
+            upload: Upload, run_operation: Fetch, valid_for: float, facts: ImageFacts
+        ) -> Mapping[str, Any]:
             image = deliver_image(
                 source,
                 delivery=self.image_delivery,
                 aws_conn_id=self.aws_conn_id,
                 valid_for=valid_for,
                 upload=upload,
+                run_operation=run_operation,
                 facts=facts,
             )
             return {"image": image, **flags}

@@ -31,7 +31,7 @@ from airflow_provider_segmind.files.destination import parse_destination
 from airflow_provider_segmind.files.s3 import check_s3_extra_args, presign
 from airflow_provider_segmind.files.source import ImageFacts, inspect_objects, parse_image
 from airflow_provider_segmind.jobs.checkpoint import SUBMIT_AGAIN, ResumeEvent, TaskCheckpoints
-from airflow_provider_segmind.jobs.delivery import Facts, IfExists, JobDescription, Upload
+from airflow_provider_segmind.jobs.delivery import Facts, Fetch, IfExists, JobDescription, Upload
 from airflow_provider_segmind.jobs.run import JobRun, Wait, WaitForJob, WaitUntil
 
 if TYPE_CHECKING:
@@ -278,7 +278,12 @@ class SegmindRunModelOperator(SegmindJobOperator):
         payload = check_payload(self.payload)
         self._refuse_skip_at_prefix("destination", self.destination)
 
-        def build_payload(upload: Upload, valid_for: float, facts: ImageFacts) -> Mapping[str, Any]:  # noqa: ARG001
+        def build_payload(
+            upload: Upload,  # noqa: ARG001
+            run_operation: Fetch,  # noqa: ARG001
+            valid_for: float,
+            facts: ImageFacts,  # noqa: ARG001
+        ) -> Mapping[str, Any]:
             presigned: Mapping[str, Any] = _map_texts(
                 payload, "payload", lambda text, name: self._presigned(text, name, valid_for)
             )
