@@ -7,11 +7,11 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
 from airflow_provider_segmind.files.formats import extension_of
@@ -34,14 +34,10 @@ from airflow_provider_segmind.files.provenance import (
 from airflow_provider_segmind.files.s3 import error_code, s3_errors, s3_hook, upload
 from airflow_provider_segmind.files.source import ImageSource
 
-if TYPE_CHECKING:
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _MAX_WRITES = 4  # of one result while others write the same object at the same time
-_SAME_STORE = {"gcs": "gs", "abfss": "abfs", "az": "abfs"}
 _RESULT_EXTENSIONS = (".png", ".jpg", ".webp")
 _SAME_EXTENSION = {".jpeg": ".jpg", ".jpe": ".jpg", ".tiff": ".tif"}
 
@@ -115,21 +111,13 @@ def refuse_same_place(source: ImageSource, target: Location) -> None:
 
     A Clear would then pay for erasing what is erased already.
     """
-    if _place(source.location) == _place(target):
+    same = source.location.place == target.place
+    if source.location.kind == target.kind == "file":
+        same = os.path.realpath(source.location.uri) == os.path.realpath(target.uri)
+    if same:
         raise SegmindInputError(
             f"{target.where} is the image itself, and the photo would be lost. Name another folder or file."
         )
-
-
-def _place(location: Location) -> tuple[str, ...]:
-    """Return what two ways to write one place have in common."""
-    if location.kind == "s3":
-        return ("s3", location.bucket, location.key)
-    if location.kind == "file":
-        return ("file", os.path.realpath(location.uri))
-    scheme, _, rest = location.uri.partition("://")
-    authority, _, key = rest.partition("/")
-    return (_SAME_STORE.get(scheme.lower(), scheme.lower()), authority.rpartition("@")[2], key)
 
 
 def find_stored(destination: Destination, stem: str | None, *, aws_conn_id: str | None) -> StoredResult | None:
@@ -176,8 +164,6 @@ def store(
     :raises SegmindInputError: no such bucket, access denied, another image's result is there: the user must act
     :raises SegmindStorageError: the store is down, full, slow or fails: a retry may succeed
     """
-    if target.uri.endswith("/"):
-        raise SegmindInputError(f"{target.where} is a prefix. Name the object in it.")
     written = os.path.splitext(target.uri)[1].lower()  # noqa: PTH122 - it is not always a path
     if written and _SAME_EXTENSION.get(written, written) != (fits := extension_of(content_type)) and fits != ".bin":
         log.warning("%s has the extension %s but is %s. Name it %s.", target.where, written, content_type, fits)
@@ -188,21 +174,6 @@ def store(
         _store_file(file, target, provenance, derived=derived)
     else:
         _store_object(file, target, provenance, derived=derived)
-
-
-def _refuse_other(
-    target: Location, ours: Provenance, aws_conn_id: str | None = None, hook: S3Hook | None = None
-) -> StoredResult | None:
-    """Return what is at the target, unless it is the result of another image."""
-    stored = find_at(target, aws_conn_id, hook)
-    refuse_other_image(
-        stored,
-        source=ours.source,
-        source_digest=ours.source_digest,
-        input_digest=ours.input_digest,
-        request_id=ours.request_id,
-    )
-    return stored
 
 
 def _store_s3(
@@ -225,7 +196,8 @@ def _store_s3(
     for _ in range(_MAX_WRITES):
         headers = {}
         if derived:
-            stored = _refuse_other(target, provenance, aws_conn_id, hook)
+            stored = find_at(target, aws_conn_id, hook)
+            refuse_other_image(stored, provenance)
             ours = stored.provenance if stored else None
             if ours and (ours.request_id, ours.sha256) == (provenance.request_id, provenance.sha256):
                 return  # an attempt whose response was lost, or an earlier try, has stored it
@@ -254,16 +226,14 @@ def _store_s3(
 
 
 def _store_file(file: BinaryIO, target: Location, provenance: Provenance, *, derived: bool) -> None:
-    def place(part: Path, path: Path) -> None:
-        with _locked(path.parent):
+    with ExitStack() as lock:
+        with write_atomically(target.uri, target.parameter) as copy:
+            shutil.copyfileobj(file, copy, _CHUNK)
+            lock.enter_context(_locked(Path(target.uri).parent))
             if derived:
-                _refuse_other(target, provenance)
-            part.replace(path)
-            with write_atomically(sidecar_of(target.uri), target.parameter) as sidecar:
-                sidecar.write(as_sidecar(provenance, path.stat().st_size))
-
-    with write_atomically(target.uri, target.parameter, place=place) as copy:
-        shutil.copyfileobj(file, copy, _CHUNK)
+                refuse_other_image(find_at(target, None), provenance)
+        with write_atomically(sidecar_of(target.uri), target.parameter) as sidecar:
+            sidecar.write(as_sidecar(provenance, file.tell()))
 
 
 @contextmanager
@@ -283,16 +253,13 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def write_atomically(
-    target: str | os.PathLike[str], parameter: str = "target", *, place: Callable[[Path, Path], object] = Path.replace
-) -> Iterator[BinaryIO]:
+def write_atomically(target: str | os.PathLike[str], parameter: str = "target") -> Iterator[BinaryIO]:
     """
     Lend a file that appears at ``target`` whole when the block succeeds, and not at all when it fails.
 
     Missing folders are made. A process that is killed meanwhile leaves a hidden ``.part`` file beside the target.
     Python's own errors name a path in full, so they are not chained to these.
 
-    :param place: moves the finished file to its place
     :raises SegmindInputError: before the block: no file can be there, or the worker's user may not write it
     :raises SegmindStorageError: the disk is full or fails
     """
@@ -310,7 +277,7 @@ def write_atomically(
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            place(part, path)
+            part.replace(path)
         finally:
             part.unlink(missing_ok=True)
     except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
@@ -327,7 +294,7 @@ def _store_object(file: BinaryIO, target: Location, provenance: Provenance, *, d
     with object_store(target) as (fs, name):
         if derived:
             # fsspec has no conditional writes: what is stored between this and the write is replaced unseen.
-            _refuse_other(target, provenance)
+            refuse_other_image(find_at(target, None), provenance)
         replaces = fs.exists(name)
         out = fs.open(name, "wb")
         try:

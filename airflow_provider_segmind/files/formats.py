@@ -19,54 +19,46 @@ HEAD = 512
 _PIECE = 1 << 20  # No check holds more than this in memory, whatever the file says about its own lengths.
 _MAX_SEGMENTS = 4096  # A JPEG has a few dozen; a file of nothing but fill bytes must not cost minutes.
 
-# Media type: the extension of a result file, and what errors call such a file.
-_FORMATS = {
-    "application/json": (".json", "JSON"),
-    "application/pdf": (".pdf", "a PDF document"),
-    "application/zip": (".zip", "a ZIP archive"),
-    "audio/flac": (".flac", "a FLAC sound file"),
-    "audio/mp4": (".m4a", "an M4A sound file"),
-    "audio/mpeg": (".mp3", "an MP3 sound file"),
-    "audio/wav": (".wav", "a WAV sound file"),
-    "image/avif": (".avif", "an AVIF image"),
-    "image/bmp": (".bmp", "a BMP image"),
-    "image/gif": (".gif", "a GIF image"),
-    "image/heic": (".heic", "a HEIC photo (as iPhones take)"),
-    "image/heif": (".heif", "a HEIF image"),
-    "image/jp2": (".jp2", "a JPEG 2000 image"),
-    "image/jpeg": (".jpg", "a JPEG image"),
-    "image/jxl": (".jxl", "a JPEG XL image"),
-    "image/png": (".png", "a PNG image"),
-    "image/svg+xml": (".svg", "an SVG drawing"),
-    "image/tiff": (".tif", "a TIFF image, or a raw photo built like one (DNG, NEF, ARW)"),
-    "image/vnd.adobe.photoshop": (".psd", "a Photoshop document (PSD)"),
-    "image/webp": (".webp", "a WEBP image"),
-    "image/x-camera-raw": (".raw", "a camera's raw photo"),
-    "image/x-icon": (".ico", "an icon (ICO)"),
-    "model/gltf-binary": (".glb", "a glTF model (GLB)"),
-    "text/html": (".html", "an HTML page"),
-    "text/plain": (".txt", "text"),
-    "video/mp4": (".mp4", "an MP4 video"),
-    "video/quicktime": (".mov", "a QuickTime video"),
-    "video/webm": (".webm", "a WEBM or Matroska video"),
+# Media type: the extension of a result file, what errors call such a file, and how it begins. The first match counts.
+_FORMATS: dict[str, tuple[str, str, tuple[bytes, ...]]] = {
+    "application/json": (".json", "JSON", ()),
+    "application/pdf": (".pdf", "a PDF document", (b"%PDF",)),
+    "application/zip": (".zip", "a ZIP archive", (b"PK\3\4",)),
+    "audio/flac": (".flac", "a FLAC sound file", (b"fLaC",)),
+    "audio/mp4": (".m4a", "an M4A sound file", ()),
+    "audio/mpeg": (".mp3", "an MP3 sound file", (b"ID3",)),
+    "audio/wav": (".wav", "a WAV sound file", ()),
+    "image/avif": (".avif", "an AVIF image", ()),
+    "image/bmp": (".bmp", "a BMP image", ()),
+    "image/gif": (".gif", "a GIF image", (b"GIF87a", b"GIF89a")),
+    "image/heic": (".heic", "a HEIC photo (as iPhones take)", ()),
+    "image/heif": (".heif", "a HEIF image", ()),
+    "image/jp2": (".jp2", "a JPEG 2000 image", (b"\0\0\0\x0cjP  \r\n\x87\n",)),
+    "image/jpeg": (".jpg", "a JPEG image", (b"\xff\xd8\xff",)),
+    "image/jxl": (".jxl", "a JPEG XL image", (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")),
+    "image/png": (".png", "a PNG image", (b"\x89PNG\r\n\x1a\n",)),
+    "image/svg+xml": (".svg", "an SVG drawing", ()),
+    # CR2, ORF, RW2 and RAF; CR2 is built like a TIFF, so it has to come before that
+    "image/x-camera-raw": (
+        ".raw",
+        "a camera's raw photo",
+        (b"II*\0\x10\0\0\0CR", b"IIRO", b"IIU\0", b"FUJIFILMCCD-RAW"),
+    ),
+    "image/tiff": (
+        ".tif",
+        "a TIFF image, or a raw photo built like one (DNG, NEF, ARW)",
+        (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    ),
+    "image/vnd.adobe.photoshop": (".psd", "a Photoshop document (PSD)", (b"8BPS",)),
+    "image/webp": (".webp", "a WEBP image", ()),
+    "image/x-icon": (".ico", "an icon (ICO)", (b"\0\0\1\0",)),
+    "model/gltf-binary": (".glb", "a glTF model (GLB)", (b"glTF",)),
+    "text/html": (".html", "an HTML page", ()),
+    "text/plain": (".txt", "text", ()),
+    "video/mp4": (".mp4", "an MP4 video", ()),
+    "video/quicktime": (".mov", "a QuickTime video", ()),
+    "video/webm": (".webm", "a WEBM or Matroska video", (b"\x1a\x45\xdf\xa3",)),
 }
-_SIGNATURES = (  # the first that matches counts
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    ((b"GIF87a", b"GIF89a"), "image/gif"),
-    ((b"II*\0\x10\0\0\0CR", b"IIRO", b"IIU\0", b"FUJIFILMCCD-RAW"), "image/x-camera-raw"),  # CR2, ORF, RW2, RAF
-    ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "image/tiff"),
-    (b"8BPS", "image/vnd.adobe.photoshop"),
-    ((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"), "image/jxl"),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "image/jp2"),
-    (b"\0\0\1\0", "image/x-icon"),
-    (b"%PDF", "application/pdf"),
-    (b"\x1a\x45\xdf\xa3", "video/webm"),
-    (b"glTF", "model/gltf-binary"),
-    (b"fLaC", "audio/flac"),
-    (b"ID3", "audio/mpeg"),
-    (b"PK\3\4", "application/zip"),
-)
 _BRANDS = {  # the kinds of ISO base media files (ISO/IEC 14496-12); any other is a video
     b"avif": "image/avif",
     b"avis": "image/avif",
@@ -90,8 +82,8 @@ _SIZED = frozenset({"image/avif", "image/bmp", "image/gif", "image/heic", "image
 
 def sniff(head: bytes) -> str | None:
     """Return the media type that a file's first bytes prove, ``None`` where they prove none."""
-    for signature, kind in _SIGNATURES:
-        if head.startswith(signature):
+    for kind, (_, _, signatures) in _FORMATS.items():
+        if head.startswith(signatures):
             return kind
     if head.startswith(b"RIFF"):
         return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(head[8:12])

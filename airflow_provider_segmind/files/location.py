@@ -28,6 +28,7 @@ _KNOWN_STORES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "hdfs", "m
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?")
 _NO_SCHEME = re.compile(r"//[\w-]+(\.[\w-]+)+(:\d+)?/")  # as web pages write addresses: //cdn.example.com/x.png
 _USER = re.compile(r"^([A-Za-z][\w+.-]*:/*)[^/]*@")  # also where a slash is missing
+_SAME_STORE = {"gcs": "gs", "abfss": "abfs", "az": "abfs"}
 _QUERY = re.compile(r"\?(?=.*=).*", re.DOTALL)
 _QUOTED = 60
 
@@ -55,6 +56,18 @@ class Location:
     def where(self) -> str:
         """The beginning of an error about this location."""
         return f"{self.parameter}: {self.label}"
+
+    @property
+    def place(self) -> str:
+        """The same text for every spelling and connection that leads there; links are not followed."""
+        if self.kind == "s3":
+            return f"s3://{self.bucket}/{self.key}"
+        if self.kind == "file":
+            return f"file://{os.path.abspath(self.uri)}"  # noqa: PTH100 - pathlib does not resolve ".."
+        scheme, _, rest = self.uri.partition("://")
+        authority, _, key = rest.partition("/")
+        scheme = _SAME_STORE.get(scheme.lower(), scheme.lower())
+        return f"{scheme}://{authority.rpartition('@')[2]}/{key}"
 
     def child(self, name: str) -> Location:
         """Return the location of a name directly below this prefix."""
@@ -208,7 +221,20 @@ def object_store(location: Location) -> Iterator[tuple[Any, str]]:
     """
     where = location.where
     try:
-        yield _file_system(location)
+        from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+        path: Any = ObjectStoragePath(location.uri)  # untyped on some Airflow versions
+        # Through path.fs, which is Airflow's: without a connection, the path's own methods use another one.
+        found = path.fs, path.path
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        # A universal-pathlib that does not fit this Airflow fails with any of these.
+        raise SegmindInputError(
+            f"{where}: Airflow cannot open this store ({type(error).__name__}: {redact(error)}). Check the scheme and "
+            "the connection, and install the store's provider with its fsspec extra and the universal-pathlib that "
+            "Airflow's constraints name."
+        ) from error
+    try:
+        yield found
     except (SegmindInputError, SegmindStorageError):
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -219,23 +245,6 @@ def object_store(location: Location) -> Iterator[tuple[Any, str]]:
         raise SegmindInputError(f"{where}: the store refused access. Check its connection.") from error
     except Exception as error:  # each fsspec implementation brings errors of its own
         raise SegmindStorageError(f"{where}: the store failed ({type(error).__name__}). Try again later.") from error
-
-
-def _file_system(location: Location) -> tuple[Any, str]:
-    try:
-        from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-        path: Any = ObjectStoragePath(location.uri)  # untyped on some Airflow versions
-        # Through path.fs, which is Airflow's: without a connection, the path's own methods use another one.
-        found = path.fs, path.path
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        # A universal-pathlib that does not fit this Airflow fails with any of these.
-        raise SegmindInputError(
-            f"{location.where}: Airflow cannot open this store ({type(error).__name__}: {redact(error)}). Check the "
-            "scheme and the connection, and install the store's provider with its fsspec extra and the "
-            "universal-pathlib that Airflow's constraints name."
-        ) from error
-    return found
 
 
 def public(text: str) -> str:

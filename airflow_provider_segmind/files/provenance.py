@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -35,6 +36,7 @@ class Provenance:
     """
     What a stored result was made from.
 
+    :param request_id: empty before the job is submitted
     :param source: the label of the source image, ``None`` where there is none
     :param source_digest: :attr:`ImageSource.digest`
     :param input_digest: of the model, the flags and the identity of the image
@@ -142,12 +144,11 @@ def _find_file(location: Location) -> StoredResult | None:
 
 def _with_sidecar(location: Location, file: BinaryIO, sidecar: bytes) -> StoredResult:
     content_type, size = sniff(file.read(HEAD)), file.seek(0, os.SEEK_END)
-    try:
+    provenance = None
+    with suppress(ValueError, KeyError, TypeError, AttributeError):  # damaged, or not ours
         facts = json.loads(sidecar)
-        written = (facts.pop("version"), facts.pop("size"))
-    except (ValueError, KeyError, TypeError, AttributeError):  # damaged, or not ours
-        return StoredResult(location, size, content_type, None, None)
-    provenance = Provenance.from_facts(facts) if written == (_VERSION, size) else None
+        if (facts.pop("version"), facts.pop("size")) == (_VERSION, size):
+            provenance = Provenance.from_facts(facts)
     if provenance is not None and file_digest(file) != provenance.sha256:
         provenance = None
     return StoredResult(location, size, content_type, None, provenance)
@@ -167,38 +168,30 @@ def sidecar_of(path: str) -> str:
     return f"{folder}{slash}{hidden}"
 
 
-def refuse_other_image(
-    stored: StoredResult | None,
-    *,
-    source: str | None,
-    source_digest: str,
-    input_digest: str,
-    request_id: str | None = None,
-) -> None:
+def refuse_other_image(stored: StoredResult | None, ours: Provenance) -> None:
     """
     Refuse to replace the result of another image at a name that was derived from the source's.
 
     A file without provenance is not refused. It is not a result that this provider paid for (or one that somebody has
     replaced since), and to replace what lies at a destination is what ``if_exists="overwrite"`` says.
-
-    :param source: the label of the image whose result is to be stored
-    :param input_digest: where it is the same, so is the image, whatever its source is called
-    :param request_id: of the result that is to be stored, where it is paid for already
     """
-    known = stored.provenance if stored else None
-    if stored is None or known is None or known.source_digest == source_digest or known.input_digest == input_digest:
+    if stored is None or (theirs := stored.provenance) is None:
         return
-    other = f"{known.source} (the same address with another query)" if known.source == source else known.source
+    # Where the input digest is the same, so is the image, whatever its source is called.
+    if theirs.source_digest == ours.source_digest or theirs.input_digest == ours.input_digest:
+        return
+    other = f"{theirs.source} (the same address with another query)" if theirs.source == ours.source else theirs.source
     paid = ""
-    if request_id is not None:
+    if ours.request_id:
         paid = (
-            f" The result of request {request_id} is paid for and stays at Segmind for 7 days. Clear the task after "
-            "the change; nothing is paid again."
+            f" The result of request {ours.request_id} is paid for and stays at Segmind for 7 days. Clear the task "
+            "after the change; nothing is paid again."
         )
     raise SegmindInputError(
         f"{stored.location.where} holds the result of another image, {other}, and would be replaced by that of "
-        f"{source}. Give the sources of each folder a prefix of their own, or name the object in `destination`.{paid}",
-        request_id=request_id,
+        f"{ours.source}. Give the sources of each folder a prefix of their own, or name the object in `destination`."
+        f"{paid}",
+        request_id=ours.request_id or None,
     )
 
 

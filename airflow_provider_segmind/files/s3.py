@@ -62,39 +62,32 @@ def check_s3_extra_args(value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise SegmindInputError(f"s3_extra_args is {redact(repr(value), limit=60)}. Give a dict of boto3's names.")
     for name, argument in value.items():
-        _check_extra_arg(name, argument)
+        if fault := _fault_of(name, argument):
+            raise SegmindInputError(f"s3_extra_args{fault}")
     return dict(value)
 
 
-def _check_extra_arg(name: object, argument: object) -> None:
+def _fault_of(name: object, argument: Any) -> str | None:
+    """Return what is wrong with an upload argument, as the end of an error."""
     if name == "ContentType":
-        raise SegmindInputError("s3_extra_args names ContentType, which is set by what the result is. Leave it out.")
+        return " names ContentType, which is set by what the result is. Leave it out."
     if name not in _EXTRA_ARGS:
         lower = {known.lower(): known for known in _EXTRA_ARGS}
         near = get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
         hint = f"Did you mean {lower[near[0]]!r}?" if near else f"Known are {', '.join(sorted(_EXTRA_ARGS))}."
-        raise SegmindInputError(
-            f"s3_extra_args names {redact(name, limit=60)!r}, which is not an upload argument of boto3. {hint}"
-        )
-    if name == "Metadata":
-        _check_metadata(argument)
-    elif not isinstance(argument, str | datetime):
-        hint = "Write 'key=value&other=value'." if name == "Tagging" else "Give a string."
-        raise SegmindInputError(f"s3_extra_args[{name!r}] is of type {type(argument).__name__}. {hint}")
-
-
-def _check_metadata(metadata: object) -> None:
-    if not isinstance(metadata, Mapping):
-        raise SegmindInputError(f"s3_extra_args['Metadata'] is of type {type(metadata).__name__}. Give a dict.")
-    size = 0
-    for name, value in metadata.items():
-        if not (isinstance(name, str) and isinstance(value, str) and f"{name}{value}".isascii()):
-            raise SegmindInputError(f"s3_extra_args['Metadata'][{redact(name, limit=60)!r}] must be an ASCII string.")
-        if name.lower().startswith("segmind-"):
-            raise SegmindInputError(f"s3_extra_args['Metadata'] has the name {name!r}, which is ours. Rename it.")
-        size += len(name) + len(value)
-    if size > _MAX_USER_METADATA:
-        raise SegmindInputError(f"s3_extra_args['Metadata'] has {size} bytes. At most {_MAX_USER_METADATA} fit.")
+        return f" names {redact(name, limit=60)!r}, which is not an upload argument of boto3. {hint}"
+    if not isinstance(argument, Mapping if name == "Metadata" else str | datetime):
+        hint = {"Metadata": "Give a dict.", "Tagging": "Write 'key=value&other=value'."}.get(name, "Give a string.")
+        return f"[{name!r}] is of type {type(argument).__name__}. {hint}"
+    if name != "Metadata":
+        return None
+    for key, value in argument.items():
+        if not (isinstance(key, str) and isinstance(value, str) and f"{key}{value}".isascii()):
+            return f"['Metadata'][{redact(key, limit=60)!r}] must be an ASCII string."
+        if key.lower().startswith("segmind-"):
+            return f"['Metadata'] has the name {key!r}, which is ours. Rename it."
+    size = sum(len(key) + len(value) for key, value in argument.items())
+    return f"['Metadata'] has {size} bytes. At most {_MAX_USER_METADATA} fit." if size > _MAX_USER_METADATA else None
 
 
 def s3_hook(
@@ -110,7 +103,6 @@ def s3_hook(
 
     :param aws_conn_id: unless the location names a connection; ``None`` is boto's default chain
     :param sigv4: sign with SigV4 whatever the connection says
-    :param region_name: instead of the connection's
     """
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from botocore.config import Config  # type: ignore[import-untyped]
@@ -130,13 +122,7 @@ def s3_hook(
 
 @dataclass(frozen=True, slots=True)
 class ObjectHead:
-    """
-    What one ranged GET tells of an object.
-
-    :param data: its first bytes
-    :param version: its ETag; where a store has none, when it was modified
-    :param region: of the bucket, where S3 tells it, else the client's
-    """
+    """The first bytes of an object, its ETag (where a store has none, when it was modified), and its region."""
 
     data: bytes = field(repr=False)
     version: str
@@ -148,9 +134,6 @@ def read_head(location: Location, aws_conn_id: str | None, length: int) -> Objec
     Read the first bytes of an object with one GET.
 
     Unlike a HEAD it also shows that an object is archived, and S3 says in words why it refuses.
-
-    :raises SegmindInputError: the object is missing, empty, archived or forbidden
-    :raises SegmindStorageError: S3 is down, slow or fails
     """
     with s3_errors(location, aws_conn_id):
         client = s3_hook(location, aws_conn_id, sigv4=True).get_conn()
@@ -177,7 +160,6 @@ def presign(
 
     A URL that is signed with temporary credentials, such as a role's, ends with them if they end first.
 
-    :param location: parsed, or ``s3://bucket/key``; it need not be an image
     :param valid_for: seconds, rounded up and at most 7 days
     :param parameter: what errors call a location that is given as text
     :param region: the bucket's, where :func:`read_head` has told it; without it, S3 is asked first

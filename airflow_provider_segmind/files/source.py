@@ -90,10 +90,8 @@ class ImageFacts:
     What was seen of an image before it is paid for.
 
     :param identity: a digest that changes when the photo is replaced, and not when its URL is signed anew: of address
-        and ETag for S3, of address and what the store tells (ETag, generation, time and size) for another object
-        store, of the bytes for a local or inline image, of the address for a URL
+        and ETag (or what else an object store tells), of the bytes for a local or inline image, of a URL's address
     :param width: in pixels as stored, ``None`` where no byte was read (a URL) or the header lies too far in the file
-    :param height: like ``width``
     :param region: of the bucket, for S3
     """
 
@@ -112,7 +110,8 @@ def parse_image(image: object, parameter: str = "image") -> ImageSource:
         # Before paths: the Base64 of a JPEG begins like an absolute path, "/9j/".
         if _is_base64(text):
             return _inline(parameter, text)
-        if not _is_path(text):
+        like_a_path = "/" in text or text[0] == "~" or Path(text).suffix
+        if not like_a_path or "\n" in text or is_too_long(text):
             raise unusable(parameter, text, f"neither a URL nor a path nor Base64. {_ACCEPTED}")
     location = parse_location(parameter, image)
     if location.kind == "url":
@@ -120,15 +119,8 @@ def parse_image(image: object, parameter: str = "image") -> ImageSource:
         return ImageSource(location, location.label, _stem(name), _url_address(location))
     if location.uri.endswith("/") or (location.kind == "s3" and not location.key):
         raise unusable(parameter, location.uri, "a folder. Name a file or an object in it.")
-    if location.kind == "s3":
-        address, name = f"s3://{location.bucket}/{location.key}", location.key
-    elif location.kind == "file":
-        address, name = f"file://{os.path.abspath(location.uri)}", without_query(location.uri)  # noqa: PTH100
-    else:
-        scheme, _, rest = location.uri.partition("://")
-        authority, _, name = rest.partition("/")
-        address = f"{scheme.lower()}://{authority.rpartition('@')[2]}/{name}"
-    return ImageSource(location, location.label, _stem(name.removesuffix("?...")), address)
+    name = location.key or without_query(location.uri).removesuffix("?...")
+    return ImageSource(location, location.label, _stem(name), location.place)
 
 
 def inspect_image(source: ImageSource, *, aws_conn_id: str | None) -> ImageFacts:
@@ -387,10 +379,6 @@ def _is_base64(text: str) -> bool:
     if len(text) >= 32 and sniff(head) in _ACCEPTED_TYPES:
         return True
     return not text.startswith(("/", ".", "~")) and _BASE64_TEXT.fullmatch(text) is not None
-
-
-def _is_path(text: str) -> bool:
-    return not is_too_long(text) and "\n" not in text and ("/" in text or text[0] == "~" or bool(Path(text).suffix))
 
 
 def _stem(name: str) -> str | None:

@@ -129,9 +129,8 @@ class Delivery:
         self._locate(".png", self.description.model)
         check_destination(destination, aws_conn_id=self.description.aws_conn_id)
         if destination.is_prefix and source is not None:
-            refuse_other_image(
-                self.stored, source=source.label, source_digest=source.digest, input_digest=submission_digest
-            )
+            planned = Provenance("", self.description.model, source.label, source.digest, submission_digest, "")
+            refuse_other_image(self.stored, planned)
 
     def _locate(self, extension: str, request_id: str) -> Location:
         destination, source = cast(Destination, self.description.destination), self.description.source
