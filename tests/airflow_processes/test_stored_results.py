@@ -70,10 +70,13 @@ def test_each_image_was_submitted_once(world, runs):
     images = [f"s3://{BUCKET}/payload-{name}.png" for name in ("a", "b")]
     for name, run in runs.items():
         results = [run.facts(task["map_index"]) for task in run.tasks()]
-        if name != "twice":  # two tasks submit its image
+        if name not in {"twice", "inline"}:  # two tasks submit the image of "twice"
             images += [facts["image"] for facts in results if facts and facts.get("image")]
     assert len(images) >= 14
     assert {world.posts(image) for image in images} == {1}
+    # An inline image has no address. Only one run sends any.
+    posts = world.emulator.jobs()["posts_per_image"]
+    assert [count for image, count in posts.items() if not image.startswith("http")] == [1]
 
 
 def test_a_refused_key_fails_the_task_without_retries(world, runs):
