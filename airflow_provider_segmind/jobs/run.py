@@ -231,7 +231,7 @@ class JobRun:
                 facts = self.delivery.deliver(outcome, checkpoint)
                 break
             except SegmindError as error:
-                # A retry finds a durable checkpoint and pays nothing. Without one a retry would pay again, so this waits.
+                # A retry with a durable checkpoint pays nothing. Without one it would pay again, so this waits.
                 known = None if self.checkpoints.durable else self.checkpoints.read()
                 if known is None or not error.policy.may_recover or attempts == MAX_STORE_ATTEMPTS:
                     raise

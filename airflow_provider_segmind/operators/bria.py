@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segmind.api.models import check_choice
 from airflow_provider_segmind.exceptions import SegmindInputError
 from airflow_provider_segmind.files.source import ImageDelivery, ImageFacts, deliver_image, inspect_image, parse_image
-from airflow_provider_segmind.jobs.delivery import Fetch, JobDescription, Upload
 from airflow_provider_segmind.operators.segmind import SegmindJobOperator
+
+if TYPE_CHECKING:
+    from airflow_provider_segmind.jobs.delivery import Fetch, JobDescription, Upload
 
 _FLAGS = ("preserve_alpha", "visual_input_content_moderation", "visual_output_content_moderation")
 
@@ -58,6 +60,8 @@ class BriaEraseForegroundOperator(SegmindJobOperator):
 
     def describe_job(self) -> JobDescription:
         """Return what to run."""
+        from airflow_provider_segmind.jobs.delivery import JobDescription
+
         source = parse_image(self.image)
         flags = {name: _boolean(name, getattr(self, name)) for name in _FLAGS}
 

@@ -30,13 +30,15 @@ from airflow_provider_segmind.exceptions import (
 from airflow_provider_segmind.files.destination import parse_destination
 from airflow_provider_segmind.files.s3 import check_s3_extra_args, presign
 from airflow_provider_segmind.files.source import ImageFacts, inspect_objects, parse_image
-from airflow_provider_segmind.jobs.checkpoint import SUBMIT_AGAIN, ResumeEvent, TaskCheckpoints
-from airflow_provider_segmind.jobs.delivery import Facts, Fetch, IfExists, JobDescription, Upload
-from airflow_provider_segmind.jobs.run import JobRun, Wait, WaitForJob, WaitUntil
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what runs a job is imported where it runs: Airflow parses DAG files all the time
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_segmind.jobs.checkpoint import ResumeEvent, TaskCheckpoints
+    from airflow_provider_segmind.jobs.delivery import Facts, Fetch, JobDescription, Upload
+    from airflow_provider_segmind.jobs.run import JobRun, Wait, WaitForJob, WaitUntil
+
+IfExists = Literal["overwrite", "skip"]
 OnModerationBlock = Literal["fail", "skip"]
 
 DEFERRAL_MARGIN = timedelta(hours=1)
@@ -157,6 +159,8 @@ class SegmindJobOperator(BaseOperator):
 
     def execute_complete(self, context: Context, event: Any = None) -> Facts:
         """Go on where the trigger left off: store the result, or submit where the rate limit left no slot before."""
+        from airflow_provider_segmind.jobs.checkpoint import SUBMIT_AGAIN, ResumeEvent
+
         # Chaos seam: delivered_to_end
         with self._job_run(context, ResumeEvent.parse(event)) as run:
             if run.event.status == SUBMIT_AGAIN:
@@ -167,6 +171,8 @@ class SegmindJobOperator(BaseOperator):
     def _job_run(self, context: Context, event: ResumeEvent | None) -> Iterator[JobRun]:
         """Lend this process's part of the job, and tell Airflow what its errors mean."""
         from airflow_provider_segmind.hooks.segmind import SegmindHook
+        from airflow_provider_segmind.jobs.checkpoint import TaskCheckpoints
+        from airflow_provider_segmind.jobs.run import JobRun
 
         _check_conn_id("segmind_conn_id", self.segmind_conn_id)
         max_tries = getattr(context["ti"], "max_tries", None)
@@ -184,6 +190,8 @@ class SegmindJobOperator(BaseOperator):
 
     def _finish(self, result: Facts | Wait, run: JobRun) -> Facts:
         """Return the facts, or defer to what there is to wait for."""
+        from airflow_provider_segmind.jobs.run import WaitForJob
+
         if isinstance(result, dict):
             return result
         if isinstance(result, WaitForJob):
@@ -238,7 +246,7 @@ class SegmindJobOperator(BaseOperator):
             if checkpoint is not None:
                 what = f"request {checkpoint.request_id}" if checkpoint.request_id else "the submit"
                 raise AirflowFailException(
-                    f"{error} The task is not retried: before Airflow 3.3 there is no task state store, so a retry would "
+                    f"{error} The task is not retried: Airflow before 3.3 has no task state store, so a retry would "
                     f"not know of {what} and pay again. Segmind keeps a result's file for 7 days."
                 ) from error
             left_to_user = isinstance(error, SegmindSubmitUnknownError) and self.on_unknown_submit == "fail"
@@ -275,6 +283,8 @@ class SegmindRunModelOperator(SegmindJobOperator):
 
     def describe_job(self) -> JobDescription:
         """Return what to run."""
+        from airflow_provider_segmind.jobs.delivery import JobDescription
+
         payload = check_payload(self.payload)
         self._refuse_skip_at_prefix("destination", self.destination)
 

@@ -9,6 +9,8 @@ import pytest
 from demo.s3_server import split
 from tests.photos import subject_pixels
 
+from .conftest import BUCKET
+
 ERASED = ["waiting", "inline", "uri_connection", "database_connection", "one", "any_model"]
 
 
@@ -65,15 +67,16 @@ def test_images_and_destinations_are_mapped_together(world, runs):
 def test_each_image_was_submitted_once(world, runs):
     for run in runs.values():
         run.wait()
-    images = [
-        facts["image"]
-        for name, run in runs.items()
-        if name != "twice"  # two tasks submit its image
-        for task in run.tasks()
-        if (facts := run.facts(task["map_index"])) and facts["image"]
-    ]
-    assert len(images) >= 10
+    images = [f"s3://{BUCKET}/payload-{name}.png" for name in ("a", "b")]
+    for name, run in runs.items():
+        results = [run.facts(task["map_index"]) for task in run.tasks()]
+        if name not in {"twice", "inline"}:  # two tasks submit the image of "twice"
+            images += [facts["image"] for facts in results if facts and facts.get("image")]
+    assert len(images) >= 14
     assert {world.posts(image) for image in images} == {1}
+    # An inline image has no address. Only one run sends any.
+    posts = world.emulator.jobs()["posts_per_image"]
+    assert [count for image, count in posts.items() if not image.startswith("http")] == [1]
 
 
 def test_a_refused_key_fails_the_task_without_retries(world, runs):
