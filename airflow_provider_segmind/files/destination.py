@@ -9,7 +9,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,7 +53,9 @@ class Destination:
         """Return the location of one result. A prefix needs its name, and its extension with or without a dot."""
         if not self.is_prefix:
             return self.location
-        return self.location.child(f"{stem.replace('/', '_')}.{extension.removeprefix('.')}")
+        name, location = f"{stem.replace('/', '_')}.{extension.removeprefix('.')}", self.location
+        key = location.key + name if location.kind == "s3" else ""
+        return replace(location, uri=location.uri + name, label=location.label + name, key=key)
 
 
 def parse_destination(value: object) -> Destination:
@@ -67,10 +69,8 @@ def parse_destination(value: object) -> Destination:
         fix = "Write s3://bucket/key.png or s3://bucket/prefix/."
         raise unusable("destination", location.uri, f"which has no key. {fix}")
     if location.kind == "file" and not is_prefix and os.path.isdir(location.uri):  # noqa: PTH112 - pathlib's may raise
-        raise SegmindInputError(
-            f"destination is {location.uri!r}, a folder. Write {location.uri + '/'!r} (as text, since a path object "
-            "drops the slash), or name a file in it."
-        )
+        fix = f"Write {location.uri + '/'!r} (as text, since a path object drops the slash), or name a file in it."
+        raise SegmindInputError(f"destination is {location.uri!r}, a folder. {fix}")
     return Destination(location, is_prefix)
 
 
@@ -115,17 +115,11 @@ def refuse_same_place(source: ImageSource, target: Location) -> None:
     if source.location.kind == target.kind == "file":
         same = os.path.realpath(source.location.uri) == os.path.realpath(target.uri)
     if same:
-        raise SegmindInputError(
-            f"{target.where} is the image itself, and the photo would be lost. Name another folder or file."
-        )
+        raise SegmindInputError(f"{target.where} is the image itself, and would be lost. Name another folder or file.")
 
 
 def find_stored(destination: Destination, stem: str | None, *, aws_conn_id: str | None) -> StoredResult | None:
-    """
-    Return what is at a destination already, ``None`` where nothing is or nothing can be seen.
-
-    :param stem: for a prefix: the name of the result without extension; the extensions of images are tried in turn
-    """
+    """Return what :func:`find_at` finds at a destination; at a prefix, with any extension of an image."""
     if not destination.is_prefix:
         return find_at(destination.location, aws_conn_id)
     found = hook = None
@@ -161,15 +155,14 @@ def store(
     :param file: complete and seekable; read from its start, and left open
     :param derived: the name was derived from the source's, so another image's result there is never replaced; an
         object of unknown provenance is (see :func:`refuse_other_image`)
-    :raises SegmindInputError: no such bucket, access denied, another image's result is there: the user must act
-    :raises SegmindStorageError: the store is down, full, slow or fails: a retry may succeed
     """
     written = os.path.splitext(target.uri)[1].lower()  # noqa: PTH122 - it is not always a path
     if written and _SAME_EXTENSION.get(written, written) != (fits := extension_of(content_type)) and fits != ".bin":
         log.warning("%s has the extension %s but is %s. Name it %s.", target.where, written, content_type, fits)
     file.seek(0)
     if target.kind == "s3":
-        _store_s3(file, target, content_type, provenance, aws_conn_id, s3_extra_args or {}, derived=derived)
+        extra = {**(s3_extra_args or {}), "ContentType": content_type}
+        _store_s3(file, target, provenance, aws_conn_id, extra, derived=derived)
     elif target.kind == "file":
         _store_file(file, target, provenance, derived=derived)
     else:
@@ -177,29 +170,21 @@ def store(
 
 
 def _store_s3(
-    file: BinaryIO,
-    target: Location,
-    content_type: str,
-    provenance: Provenance,
-    aws_conn_id: str | None,
-    extra_args: Mapping[str, Any],
-    *,
-    derived: bool,
+    file: BinaryIO, target: Location, ours: Provenance, aws_conn_id: str | None, extra: dict[str, Any], *, derived: bool
 ) -> None:
     from botocore.exceptions import ClientError
 
-    metadata = provenance.as_metadata(extra_args.get("Metadata", {}))
-    arguments = {**extra_args, "ContentType": content_type, "Metadata": metadata}
+    extra["Metadata"] = ours.as_metadata(extra.get("Metadata", {}))
     with s3_errors(target, aws_conn_id):
-        hook = s3_hook(target, aws_conn_id, extra_args=arguments)
+        hook = s3_hook(target, aws_conn_id, extra_args=extra)
     conditional = derived
     for _ in range(_MAX_WRITES):
         headers = {}
         if derived:
             stored = find_at(target, aws_conn_id, hook)
-            refuse_other_image(stored, provenance)
-            ours = stored.provenance if stored else None
-            if ours and (ours.request_id, ours.sha256) == (provenance.request_id, provenance.sha256):
+            refuse_other_image(stored, ours)
+            theirs = stored.provenance if stored else None
+            if theirs and (theirs.request_id, theirs.sha256) == (ours.request_id, ours.sha256):
                 return  # an attempt whose response was lost, or an earlier try, has stored it
             if conditional:
                 headers = {"If-Match": stored.etag or "*"} if stored else {"If-None-Match": "*"}
@@ -229,27 +214,24 @@ def _store_file(file: BinaryIO, target: Location, provenance: Provenance, *, der
     with ExitStack() as lock:
         with write_atomically(target.uri, target.parameter) as copy:
             shutil.copyfileobj(file, copy, _CHUNK)
-            lock.enter_context(_locked(Path(target.uri).parent))
+            _lock_folder(Path(target.uri).parent, lock)
             if derived:
                 refuse_other_image(find_at(target, None), provenance)
         with write_atomically(sidecar_of(target.uri), target.parameter) as sidecar:
             sidecar.write(as_sidecar(provenance, file.tell()))
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _lock_folder(folder: Path, lock: ExitStack) -> None:
     """
     Let only one process at a time look at a folder's files and replace them.
 
     Where a folder cannot be locked, as on NFS, a result that another process stores between the look and the rename
     is replaced unseen.
     """
-    with ExitStack() as closing:
-        with suppress(OSError):
-            descriptor = os.open(folder, os.O_RDONLY)
-            closing.callback(os.close, descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        lock.callback(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 @contextmanager
@@ -258,10 +240,7 @@ def write_atomically(target: str | os.PathLike[str], parameter: str = "target") 
     Lend a file that appears at ``target`` whole when the block succeeds, and not at all when it fails.
 
     Missing folders are made. A process that is killed meanwhile leaves a hidden ``.part`` file beside the target.
-    Python's own errors name a path in full, so they are not chained to these.
-
-    :raises SegmindInputError: before the block: no file can be there, or the worker's user may not write it
-    :raises SegmindStorageError: the disk is full or fails
+    Python's own errors name a path in full, so they are not chained to ours.
     """
     path, where = Path(target), f"{parameter}: {without_query(os.fspath(target))!r}"
     if os.fspath(target).endswith("/"):
@@ -281,13 +260,11 @@ def write_atomically(target: str | os.PathLike[str], parameter: str = "target") 
         finally:
             part.unlink(missing_ok=True)
     except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise SegmindInputError(
-            f"{where} cannot be written: {error.strerror}. Give a path that the worker's user may write to."
-        ) from None
+        fix = "Give a path that the worker's user may write to."
+        raise SegmindInputError(f"{where} cannot be written: {error.strerror}. {fix}") from None
     except OSError as error:
-        raise SegmindStorageError(
-            f"{where} cannot be written: {error.strerror or error}. Check the disk and retry."
-        ) from None
+        reason = error.strerror or error
+        raise SegmindStorageError(f"{where} cannot be written: {reason}. Check the disk and retry.") from None
 
 
 def _store_object(file: BinaryIO, target: Location, provenance: Provenance, *, derived: bool) -> None:

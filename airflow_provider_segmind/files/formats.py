@@ -8,10 +8,11 @@ import re
 import struct
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import BinaryIO
 
 from airflow_provider_segmind.api.models import SegmindFile
-from airflow_provider_segmind.exceptions import SegmindOutputError
+from airflow_provider_segmind.exceptions import SegmindError, SegmindOutputError
 
 HEAD = 512
 """The first bytes of a file, enough for :func:`sniff` and :func:`describe`."""
@@ -39,16 +40,8 @@ _FORMATS: dict[str, tuple[str, str, tuple[bytes, ...]]] = {
     "image/png": (".png", "a PNG image", (b"\x89PNG\r\n\x1a\n",)),
     "image/svg+xml": (".svg", "an SVG drawing", ()),
     # CR2, ORF, RW2 and RAF; CR2 is built like a TIFF, so it has to come before that
-    "image/x-camera-raw": (
-        ".raw",
-        "a camera's raw photo",
-        (b"II*\0\x10\0\0\0CR", b"IIRO", b"IIU\0", b"FUJIFILMCCD-RAW"),
-    ),
-    "image/tiff": (
-        ".tif",
-        "a TIFF image, or a raw photo built like one (DNG, NEF, ARW)",
-        (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    ),
+    "image/x-camera-raw": (".raw", "a camera's raw photo", (b"II*\0\x10\0\0\0CR", b"IIRO", b"IIU\0", b"FUJIFILM")),
+    "image/tiff": (".tif", "a TIFF image or a raw photo (DNG, NEF, ARW)", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
     "image/vnd.adobe.photoshop": (".psd", "a Photoshop document (PSD)", (b"8BPS",)),
     "image/webp": (".webp", "a WEBP image", ()),
     "image/x-icon": (".ico", "an icon (ICO)", (b"\0\0\1\0",)),
@@ -60,14 +53,10 @@ _FORMATS: dict[str, tuple[str, str, tuple[bytes, ...]]] = {
     "video/webm": (".webm", "a WEBM or Matroska video", (b"\x1a\x45\xdf\xa3",)),
 }
 _BRANDS = {  # the kinds of ISO base media files (ISO/IEC 14496-12); any other is a video
-    b"avif": "image/avif",
-    b"avis": "image/avif",
+    **dict.fromkeys((b"avif", b"avis"), "image/avif"),
+    **dict.fromkeys((b"heic", b"heix", b"hevc"), "image/heic"),
+    **dict.fromkeys((b"mif1", b"msf1"), "image/heif"),
     b"crx ": "image/x-camera-raw",
-    b"heic": "image/heic",
-    b"heix": "image/heic",
-    b"hevc": "image/heic",
-    b"mif1": "image/heif",
-    b"msf1": "image/heif",
     b"M4A ": "audio/mp4",
     b"qt  ": "video/quicktime",
 }
@@ -138,52 +127,44 @@ def image_size(file: BinaryIO) -> tuple[int, int] | None:
     file.seek(0)
     head = file.read(64)
     kind = sniff(head)
-    try:
-        size = _read_size(file, head, kind) if kind else None
-    except struct.error:  # the header is cut short
-        return None
-    return size if size and min(size) > 0 else None
-
-
-def _read_size(file: BinaryIO, head: bytes, kind: str) -> tuple[int, int] | None:
-    if kind == "image/jpeg":
-        return _jpeg_size(file)
-    if kind == "image/webp":
-        return _webp_size(head)
-    if kind in ("image/avif", "image/heic", "image/heif"):
-        return _heif_size(file)
     width = height = 0
-    if kind == "image/png":
-        width, height = struct.unpack_from(">II", head, 16)
-    elif kind == "image/gif":
-        width, height = struct.unpack_from("<HH", head, 6)
-    elif kind == "image/bmp":
-        old = head[14:18] == b"\x0c\0\0\0"
-        width, height = struct.unpack_from("<HH" if old else "<ii", head, 18)
-    return width, abs(height)  # a BMP that is stored from top to bottom has a negative height
+    with suppress(struct.error):  # the header is cut short
+        if kind == "image/jpeg":
+            width, height = _jpeg_size(file)
+        elif kind == "image/webp":
+            width, height = _webp_size(head)
+        elif kind in ("image/avif", "image/heic", "image/heif"):
+            width, height = _heif_size(file)
+        elif kind == "image/png":
+            width, height = struct.unpack_from(">II", head, 16)
+        elif kind == "image/gif":
+            width, height = struct.unpack_from("<HH", head, 6)
+        elif kind == "image/bmp":
+            old = head[14:18] == b"\x0c\0\0\0"
+            width, height = struct.unpack_from("<HH" if old else "<ii", head, 18)
+            height = abs(height)  # negative where the image is stored from top to bottom
+    return (width, height) if width > 0 and height > 0 else None
 
 
-def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
+def _jpeg_size(file: BinaryIO) -> tuple[int, int]:
     """Walk the segments to the frame header, which may come after hundreds of kilobytes of EXIF and colour profile."""
     file.seek(2)
     for _ in range(_MAX_SEGMENTS):
         mark, marker = struct.unpack("BB", file.read(2))
-        if mark != 0xFF:
-            return None
+        if mark != 0xFF or marker in (0xD9, 0xDA):  # the end, or pixels without a frame
+            break
         if marker == 0xFF:  # a fill byte
             file.seek(-1, os.SEEK_CUR)
-        elif marker in (0xD9, 0xDA):  # the end, or pixels without a frame
-            return None
         elif marker != 0x01 and not 0xD0 <= marker <= 0xD8:  # these have no content
             (length,) = struct.unpack(">H", file.read(2))
             if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
                 _, height, width = struct.unpack(">BHH", file.read(5))
                 return width, height
             file.seek(length - 2, os.SEEK_CUR)
-    return None
+    return 0, 0
 
 
-def _webp_size(head: bytes) -> tuple[int, int] | None:
+def _webp_size(head: bytes) -> tuple[int, int]:
     if head[12:16] == b"VP8X" and len(head) >= 30:
         return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
     if head[12:16] == b"VP8L" and head[20:21] == b"/":
@@ -192,14 +173,14 @@ def _webp_size(head: bytes) -> tuple[int, int] | None:
     if head[12:16] == b"VP8 " and head[23:26] == b"\x9d\x01\x2a":
         width, height = struct.unpack_from("<HH", head, 26)
         return width & 0x3FFF, height & 0x3FFF
-    return None
+    return 0, 0
 
 
-def _heif_size(file: BinaryIO) -> tuple[int, int] | None:
+def _heif_size(file: BinaryIO) -> tuple[int, int]:
     """Return the largest of the sizes in the `ispe` boxes near the start: the others are of tiles and thumbnails."""
     file.seek(0)
     head = file.read(_PIECE)
-    return max((struct.unpack_from(">II", head, box.end()) for box in re.finditer(rb"ispe\0{4}", head)), default=None)
+    return max((struct.unpack_from(">II", head, box.end()) for box in re.finditer(rb"ispe\0{4}", head)), default=(0, 0))
 
 
 def file_digest(file: BinaryIO) -> str:
@@ -268,18 +249,13 @@ def _boxes_are_whole(file: BinaryIO, size: int) -> bool:
     return at == size
 
 
-class ResultFile:
-    """
-    Takes a result's body into a file and checks it: a :class:`~airflow_provider_segmind.api.download.ResultSink`.
+class BoundedFile:
+    """Takes the body of a response into a seekable file, which is emptied whenever a body begins, up to a size."""
 
-    :param file: open for reading and writing, seekable; emptied whenever a body begins
-    :param image: whether it must be an image, whatever the service declares
-    """
-
-    def __init__(self, file: BinaryIO, *, max_bytes: int, image: bool) -> None:
+    def __init__(self, file: BinaryIO, max_bytes: int, too_large: SegmindError) -> None:
         self._file = file
         self._max_bytes = max_bytes
-        self._image = image
+        self._too_large = too_large
         self.begin({})
 
     def begin(self, headers: Mapping[str, str]) -> None:
@@ -299,6 +275,23 @@ class ResultFile:
         self._check_size(self.size)
         self._digest.update(chunk)
         self._file.write(chunk)
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise self._too_large
+
+
+class ResultFile(BoundedFile):
+    """
+    Takes a result's body into a file and checks it: a :class:`~airflow_provider_segmind.api.download.ResultSink`.
+
+    :param image: whether it must be an image, whatever the service declares
+    """
+
+    def __init__(self, file: BinaryIO, *, max_bytes: int, image: bool) -> None:
+        said = f"The result file is larger than {max_bytes / 1024**2:g} MiB. If that is intended, raise"
+        super().__init__(file, max_bytes, SegmindOutputError(f"{said} 'max_result_mb' in the connection's extra."))
+        self._image = image
 
     def finish(self, declared: str | None) -> SegmindFile:
         """Check the whole file and describe it; a ``ValueError`` says what is wrong with it."""
@@ -321,10 +314,3 @@ class ResultFile:
         specific = declared if proven == "application/zip" and (declared or "").startswith("application/") else None
         content_type = specific or proven or declared or "application/octet-stream"
         return SegmindFile(self.size, self._digest.hexdigest(), content_type, *(size or (None, None)))
-
-    def _check_size(self, size: int) -> None:
-        if size > self._max_bytes:
-            raise SegmindOutputError(
-                f"The result file is larger than {self._max_bytes / 1024**2:g} MiB. If that is intended, raise "
-                "'max_result_mb' in the connection's extra."
-            )

@@ -1,8 +1,4 @@
-"""
-Locations: how a user writes where something lies, parsed once and passed on as a value.
-
-Parsing opens nothing. What a local disk or an object store other than S3 raises is converted here, too.
-"""
+"""Locations: where something lies, parsed once and passed on as a value, and how files and stores are opened."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
@@ -35,22 +31,15 @@ _QUOTED = 60
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """
-    Where something lies, or is to be written.
-
-    :param uri: ``s3://bucket/key``, a local path, a URL, another object store's URI, or the Base64 of an inline image
-    :param label: its name in XCom, logs, metadata and errors: no query, no user or connection, no Base64
-    :param parameter: the parameter that it was given as, for errors
-    :param conn_id: the connection in an S3 URI (``s3://conn@bucket/key``, as ObjectStoragePath writes it)
-    """
+    """Where something lies, or is to be written."""
 
     kind: Literal["url", "s3", "file", "object", "inline"]
-    uri: str = field(repr=False)
-    label: str
-    parameter: str
+    uri: str = field(repr=False)  # of an inline image: its Base64
+    label: str  # its name in XCom, logs, metadata and errors: no query, no user or connection, no Base64
+    parameter: str  # that it was given as, for errors
     bucket: str = field(default="", repr=False)
     key: str = field(default="", repr=False)
-    conn_id: str | None = field(default=None, repr=False)
+    conn_id: str | None = field(default=None, repr=False)  # in s3://conn@bucket/key, as ObjectStoragePath writes it
 
     @property
     def where(self) -> str:
@@ -69,20 +58,29 @@ class Location:
         scheme = _SAME_STORE.get(scheme.lower(), scheme.lower())
         return f"{scheme}://{authority.rpartition('@')[2]}/{key}"
 
-    def child(self, name: str) -> Location:
-        """Return the location of a name directly below this prefix."""
-        key = self.key + name if self.kind == "s3" else ""
-        return replace(self, uri=self.uri + name, label=self.label + name, key=key)
-
 
 def parse_location(parameter: str, value: object) -> Location:
     """Recognise a URL, an S3 URI, a local path, ``file://``, another object store's URI or an ObjectStoragePath."""
     text = text_of(parameter, value)
     scheme = scheme_of(parameter, text)
-    if scheme in S3_SCHEMES:
-        return _s3(parameter, text)
+    if scheme in S3_SCHEMES:  # parsed by hand: "?", "#" and "%" are ordinary characters in a key
+        authority, slash, key = text.partition("://")[2].partition("/")
+        conn_id, _, bucket = authority.rpartition("@")
+        if not bucket:
+            raise unusable(parameter, text, "which names no bucket. Write s3://bucket/key.")
+        uri = f"s3://{authority}{slash}{key}"
+        return Location("s3", uri, public(uri), parameter, bucket, key, conn_id or None)
     if scheme in URL_SCHEMES:
-        return _url(parameter, text.strip())
+        text = text.strip()
+        try:
+            parts = urlsplit(text)
+            host, _ = parts.hostname, parts.port  # reading the port checks it
+        except ValueError:
+            host = None
+        if not host or re.search(r"\s", text):
+            fault = "which is not a valid URL. Check its host and port, and encode its spaces."
+            raise unusable(parameter, text, fault)
+        return Location("url", text, public(text), parameter)
     if scheme and scheme != "file":
         location = Location("object", text, public(text), parameter)
         if scheme not in _KNOWN_STORES:
@@ -128,27 +126,6 @@ def scheme_of(parameter: str, text: str) -> str:
     if scheme in S3_SCHEMES | URL_SCHEMES | _KNOWN_STORES | {"file"}:
         raise unusable(parameter, text, f"which lacks a slash. Write {scheme}:// with two slashes.")
     return ""  # a colon in the name of a file
-
-
-def _s3(parameter: str, text: str) -> Location:
-    """Parse an S3 URI by hand: ``?``, ``#`` and ``%`` are ordinary characters in a key."""
-    authority, slash, key = text.partition("://")[2].partition("/")
-    conn_id, _, bucket = authority.rpartition("@")
-    if not bucket:
-        raise unusable(parameter, text, "which names no bucket. Write s3://bucket/key.")
-    uri = f"s3://{authority}{slash}{key}"
-    return Location("s3", uri, public(uri), parameter, bucket, key, conn_id or None)
-
-
-def _url(parameter: str, text: str) -> Location:
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port  # reading the port checks it
-    except ValueError:
-        host = None
-    if not host or re.search(r"\s", text):
-        raise unusable(parameter, text, "which is not a valid URL. Check its host and port, and encode its spaces.")
-    return Location("url", text, public(text), parameter)
 
 
 def _local_path(parameter: str, text: str, *, is_uri: bool) -> str:
@@ -214,11 +191,7 @@ def refuse_unless_file(path: Path, where: str) -> None:
 
 @contextmanager
 def object_store(location: Location) -> Iterator[tuple[Any, str]]:
-    """
-    Lend the fsspec file system of another object store's location, and the path in it.
-
-    What the file system raises meanwhile is converted into what the user should do about it.
-    """
+    """Lend another object store's fsspec file system, and the path in it; convert what it raises meanwhile."""
     where = location.where
     try:
         from airflow.providers.common.compat.sdk import ObjectStoragePath

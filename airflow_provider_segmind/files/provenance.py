@@ -33,21 +33,13 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """
-    What a stored result was made from.
+    """What a stored result was made from; its digest and its size in pixels."""
 
-    :param request_id: empty before the job is submitted
-    :param source: the label of the source image, ``None`` where there is none
-    :param source_digest: :attr:`ImageSource.digest`
-    :param input_digest: of the model, the flags and the identity of the image
-    :param sha256: of the result file, hexadecimal, as its width and height in pixels are the result's
-    """
-
-    request_id: str
+    request_id: str  # empty before the job is submitted
     model: str
-    source: str | None
-    source_digest: str
-    input_digest: str
+    source: str | None  # the label of the source image, None where there is none
+    source_digest: str  # ImageSource.digest
+    input_digest: str  # of the model, the flags and the identity of the image
     sha256: str
     width: int | None = None
     height: int | None = None
@@ -80,19 +72,13 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class StoredResult:
-    """
-    A file or an object that is at a destination.
-
-    :param content_type: as S3 has it; elsewhere by the file's signature
-    :param etag: in S3
-    :param provenance: ``None`` where it is not known
-    """
+    """A file or an object that is at a destination."""
 
     location: Location
     size: int
-    content_type: str | None
-    etag: str | None
-    provenance: Provenance | None
+    content_type: str | None  # as S3 has it; elsewhere by the file's signature
+    etag: str | None  # in S3
+    provenance: Provenance | None  # None where it is not known
 
 
 def find_at(location: Location, aws_conn_id: str | None, hook: S3Hook | None = None) -> StoredResult | None:
@@ -103,15 +89,23 @@ def find_at(location: Location, aws_conn_id: str | None, hook: S3Hook | None = N
     """
     if location.kind == "s3":
         return _find_in_s3(location, aws_conn_id, hook)
-    if location.kind == "file":
-        return _find_file(location)
-    with object_store(location) as (fs, name):
-        if not fs.exists(name):
-            return None
-        sidecar = sidecar_of(name)
-        content = fs.cat_file(sidecar) if fs.exists(sidecar) else b""
-        with fs.open(name, "rb") as file:
+    if location.kind == "object":
+        with object_store(location) as (fs, name):
+            if not fs.exists(name):
+                return None
+            sidecar = sidecar_of(name)
+            content = fs.cat_file(sidecar) if fs.exists(sidecar) else b""
+            with fs.open(name, "rb") as file:
+                return _with_sidecar(location, file, content)
+    try:
+        hidden = Path(sidecar_of(location.uri))
+        content = hidden.read_bytes() if hidden.is_file() else b""
+        with Path(location.uri).open("rb") as file:
             return _with_sidecar(location, file, content)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise SegmindStorageError(f"{location.where} cannot be read: {error.strerror or error}.") from None
 
 
 def _find_in_s3(location: Location, aws_conn_id: str | None, hook: S3Hook | None) -> StoredResult | None:
@@ -128,18 +122,6 @@ def _find_in_s3(location: Location, aws_conn_id: str | None, hook: S3Hook | None
             raise
     provenance = Provenance.from_metadata(found["Metadata"])
     return StoredResult(location, found["ContentLength"], found.get("ContentType"), found.get("ETag"), provenance)
-
-
-def _find_file(location: Location) -> StoredResult | None:
-    try:
-        sidecar = Path(sidecar_of(location.uri))
-        content = sidecar.read_bytes() if sidecar.is_file() else b""
-        with Path(location.uri).open("rb") as file:
-            return _with_sidecar(location, file, content)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise SegmindStorageError(f"{location.where} cannot be read: {error.strerror or error}.") from None
 
 
 def _with_sidecar(location: Location, file: BinaryIO, sidecar: bytes) -> StoredResult:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
-from airflow_provider_segmind.files.location import Location, parse_location
+from airflow_provider_segmind.files.location import Location
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -67,7 +67,7 @@ def check_s3_extra_args(value: object) -> dict[str, Any]:
     return dict(value)
 
 
-def _fault_of(name: object, argument: Any) -> str | None:
+def _fault_of(name: object, argument: object) -> str | None:
     """Return what is wrong with an upload argument, as the end of an error."""
     if name == "ContentType":
         return " names ContentType, which is set by what the result is. Leave it out."
@@ -76,30 +76,30 @@ def _fault_of(name: object, argument: Any) -> str | None:
         near = get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
         hint = f"Did you mean {lower[near[0]]!r}?" if near else f"Known are {', '.join(sorted(_EXTRA_ARGS))}."
         return f" names {redact(name, limit=60)!r}, which is not an upload argument of boto3. {hint}"
-    if not isinstance(argument, Mapping if name == "Metadata" else str | datetime):
-        hint = {"Metadata": "Give a dict.", "Tagging": "Write 'key=value&other=value'."}.get(name, "Give a string.")
-        return f"[{name!r}] is of type {type(argument).__name__}. {hint}"
-    if name != "Metadata":
+    if name == "Metadata":
+        return _metadata_fault(argument)
+    if isinstance(argument, str | datetime):
         return None
-    for key, value in argument.items():
-        if not (isinstance(key, str) and isinstance(value, str) and f"{key}{value}".isascii()):
-            return f"['Metadata'][{redact(key, limit=60)!r}] must be an ASCII string."
-        if key.lower().startswith("segmind-"):
-            return f"['Metadata'] has the name {key!r}, which is ours. Rename it."
-    size = sum(len(key) + len(value) for key, value in argument.items())
+    hint = "Write 'key=value&other=value'." if name == "Tagging" else "Give a string."
+    return f"[{name!r}] is of type {type(argument).__name__}. {hint}"
+
+
+def _metadata_fault(metadata: object) -> str | None:
+    if not isinstance(metadata, Mapping):
+        return f"['Metadata'] is of type {type(metadata).__name__}. Give a dict."
+    size = 0
+    for name, value in metadata.items():
+        if not (isinstance(name, str) and isinstance(value, str) and f"{name}{value}".isascii()):
+            return f"['Metadata'][{redact(name, limit=60)!r}] must be an ASCII string."
+        if name.lower().startswith("segmind-"):
+            return f"['Metadata'] has the name {name!r}, which is ours. Rename it."
+        size += len(name) + len(value)
     return f"['Metadata'] has {size} bytes. At most {_MAX_USER_METADATA} fit." if size > _MAX_USER_METADATA else None
 
 
-def s3_hook(
-    location: Location,
-    aws_conn_id: str | None,
-    *,
-    sigv4: bool = False,
-    region_name: str | None = None,
-    extra_args: Mapping[str, Any] | None = None,
-) -> S3Hook:
+def s3_hook(location: Location, aws_conn_id: str | None, *, sigv4: bool = False, **options: Any) -> S3Hook:
     """
-    Return a hook whose client is built; what the connection's ``config_kwargs`` say overrides the defaults here.
+    Return a hook whose client is built. The connection's ``config_kwargs`` override the defaults here.
 
     :param aws_conn_id: unless the location names a connection; ``None`` is boto's default chain
     :param sigv4: sign with SigV4 whatever the connection says
@@ -108,7 +108,7 @@ def s3_hook(
     from botocore.config import Config  # type: ignore[import-untyped]
 
     conn_id = location.conn_id or aws_conn_id
-    hook = S3Hook(aws_conn_id=conn_id, region_name=region_name, extra_args=dict(extra_args or {}))
+    hook = S3Hook(aws_conn_id=conn_id, **options)
     try:
         config = Config(**_CONFIG).merge(hook.config)
         hook.conn_config.botocore_config = config.merge(Config(signature_version="s3v4")) if sigv4 else config
@@ -135,37 +135,35 @@ def read_head(location: Location, aws_conn_id: str | None, length: int) -> Objec
 
     Unlike a HEAD it also shows that an object is archived, and S3 says in words why it refuses.
     """
+    regions: list[str] = []
+
+    def watch(response: Any, **_: object) -> None:
+        # S3 tells the bucket's region when it is asked in another one. botocore follows such a response, but goes on
+        # signing URLs for the client's region, which S3 then refuses.
+        if response and (region := response[0].headers.get("x-amz-bucket-region")):
+            regions.append(region)
+
     with s3_errors(location, aws_conn_id):
         client = s3_hook(location, aws_conn_id, sigv4=True).get_conn()
-        regions = _watch_regions(client)
+        client.meta.events.register_first("needs-retry.s3", watch)
         found = client.get_object(Bucket=location.bucket, Key=location.key, Range=f"bytes=0-{length - 1}")
         with closing(found["Body"]) as body:
             data = body.read(length)  # a store that ignores ranges sends the whole object
         if not data:
-            raise _empty(location)
+            raise SegmindInputError(f"{location.where} is empty. Upload it again.")
         region = regions[-1] if regions else client.meta.region_name
         return ObjectHead(data, str(found.get("ETag") or found.get("LastModified")), region)
 
 
-def presign(
-    location: Location | str,
-    *,
-    aws_conn_id: str | None,
-    valid_for: float,
-    parameter: str = "image",
-    region: str | None = None,
-) -> str:
+def presign(location: Location, *, aws_conn_id: str | None, valid_for: float, region: str | None = None) -> str:
     """
     Return a GET URL, signed with SigV4, for an object that is there, is not empty and can be read.
 
     A URL that is signed with temporary credentials, such as a role's, ends with them if they end first.
 
     :param valid_for: seconds, rounded up and at most 7 days
-    :param parameter: what errors call a location that is given as text
     :param region: the bucket's, where :func:`read_head` has told it; without it, S3 is asked first
     """
-    if isinstance(location, str):
-        location = parse_location(parameter, location)
     if location.kind != "s3" or not location.key or location.key.endswith("/"):
         raise SegmindInputError(f"{location.where} is not the URI of an object. Write s3://bucket/key.")
     region = region or read_head(location, aws_conn_id, 1).region
@@ -175,23 +173,6 @@ def presign(
         params = {"Bucket": location.bucket, "Key": location.key}
         url: str = client.generate_presigned_url("get_object", Params=params, ExpiresIn=seconds)
     return url
-
-
-def _watch_regions(client: Any) -> list[str]:
-    """
-    Return a list that fills with the bucket's region where S3 tells it, as it does when asked in another region.
-
-    botocore follows such a response, but goes on signing URLs for the client's region, which S3 then refuses.
-    """
-    regions: list[str] = []
-
-    def watch(response: Any, **_: object) -> None:
-        region = response[0].headers.get("x-amz-bucket-region") if response else None
-        if region:
-            regions.append(region)
-
-    client.meta.events.register_first("needs-retry.s3", watch)
-    return regions
 
 
 class _LeftOpen:
@@ -280,7 +261,7 @@ def _client_error(error: Exception, location: Location, connection: str) -> Segm
     if not 400 <= status < 500 or status in {408, 429} or code in _TEMPORARY:
         return SegmindStorageError(f"{where}: S3 failed ({status} {code}). Try again later.")
     if status == 416:  # S3's response to a range of an object that has no bytes
-        return _empty(location)
+        return SegmindInputError(f"{where} is empty. Upload it again.")
     if code == "InvalidObjectState":
         return SegmindInputError(f"{where} is archived ({reason}). Restore the object, then clear the task.")
     if status == 404:
@@ -290,18 +271,14 @@ def _client_error(error: Exception, location: Location, connection: str) -> Segm
             f"{where}: S3 has no such {what}. Check the name, and the region and endpoint of {connection}.{hint}"
         )
     if status in {401, 403}:
+        hint = f" {_CHECKSUM_REMEDY}" if code == "SignatureDoesNotMatch" else ""  # Google's way to refuse checksums
         return SegmindInputError(
             f"{where}: S3 refused access ({reason}). Allow {connection} to read or write it, and check that it exists: "
-            "S3 hides what is missing from those who may not list the bucket."
-            + (f" {_CHECKSUM_REMEDY}" if code == "SignatureDoesNotMatch" else "")  # Google's way to refuse them
+            f"S3 hides what is missing from those who may not list the bucket.{hint}"
         )
     return SegmindInputError(
         f"{where}: S3 refused the request ({reason}). Check the name and the region of {connection}."
     )
-
-
-def _empty(location: Location) -> SegmindInputError:
-    return SegmindInputError(f"{location.where} is empty. Upload it again.")
 
 
 def _reason(error: Exception) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import io
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal
@@ -19,7 +19,7 @@ from airflow_provider_segmind.api.operation import BodyReceiver, Operation, Requ
 from airflow_provider_segmind.api.parsing import decode_base64, split_data_uri
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
-from airflow_provider_segmind.files.formats import HEAD, describe, file_digest, image_size, sniff
+from airflow_provider_segmind.files.formats import HEAD, BoundedFile, describe, file_digest, image_size, sniff
 from airflow_provider_segmind.files.location import (
     URL_SCHEMES,
     Location,
@@ -45,7 +45,6 @@ MAX_UPLOAD_BYTES = 100 << 20
 
 HEAD_BYTES = 256 << 10
 """What is read of an object in S3: a JPEG tells its size after its EXIF data and colour profile, up to 64 KiB each."""
-CHUNK = 768 << 10
 _FETCH_SECONDS = 300.0
 _MAX_REDIRECTS = 5
 _ACCEPTED = (
@@ -64,19 +63,12 @@ _INFO_VERSIONS = ("generation", "ETag", "etag", "md5Hash", "mtime", "last_modifi
 
 @dataclass(frozen=True, slots=True)
 class ImageSource:
-    """
-    An image as a user gave it, not opened yet.
-
-    :param location: where it is; for an inline image, ``location.uri`` is its Base64
-    :param label: its name in XCom, logs and metadata: no query, no user or connection, no Base64
-    :param stem: the name of a result at a prefix, without extension; ``None`` where the source has no name
-    :param address: what tells this source from any other without opening it; a new presigned form of a URL keeps it
-    """
+    """An image as a user gave it, not opened yet."""
 
     location: Location = field(repr=False)
-    label: str
-    stem: str | None
-    address: str = field(repr=False)
+    label: str  # its name in XCom, logs and metadata: no query, no user or connection, no Base64
+    stem: str | None  # the name of a result at a prefix, without extension; None where the source has no name
+    address: str = field(repr=False)  # tells this source from any other; a new presigned form of a URL keeps it
 
     @property
     def digest(self) -> str:
@@ -89,23 +81,28 @@ class ImageFacts:
     """
     What was seen of an image before it is paid for.
 
-    :param identity: a digest that changes when the photo is replaced, and not when its URL is signed anew: of address
-        and ETag (or what else an object store tells), of the bytes for a local or inline image, of a URL's address
-    :param width: in pixels as stored, ``None`` where no byte was read (a URL) or the header lies too far in the file
-    :param region: of the bucket, for S3
+    The identity is a digest that changes when the photo is replaced, and not when its URL is signed anew: of address
+    and ETag (or what else an object store tells), of the bytes for a local or inline image, of a URL's address.
     """
 
     identity: str
-    width: int | None
+    width: int | None  # in pixels as stored; None where no byte was read (a URL) or the header lies too far in the file
     height: int | None
-    region: str | None = None
+    region: str | None = None  # of the bucket, for S3
 
 
 def parse_image(image: object, parameter: str = "image") -> ImageSource:
     """Recognise any form of an image that the operators document, without opening it."""
     text = text_of(parameter, image)
     if text[:5].lower() == "data:":
-        return _inline(parameter, _base64_of(parameter, text))
+        header, data = split_data_uri(text) or ("", "")
+        media_type, *options = header.split(";")
+        if "base64" not in options:
+            raise SegmindInputError(f"{parameter} is a data URI without Base64. Write data:image/png;base64,...")
+        if not media_type.strip().startswith("image/"):
+            kind = media_type[:40] or "no media type"
+            raise SegmindInputError(f"{parameter} is a data URI of {kind!r}. Give an image.")
+        return _inline(parameter, data)
     if not isinstance(image, os.PathLike) and not scheme_of(parameter, text) and not text.startswith("//"):
         # Before paths: the Base64 of a JPEG begins like an absolute path, "/9j/".
         if _is_base64(text):
@@ -115,8 +112,13 @@ def parse_image(image: object, parameter: str = "image") -> ImageSource:
             raise unusable(parameter, text, f"neither a URL nor a path nor Base64. {_ACCEPTED}")
     location = parse_location(parameter, image)
     if location.kind == "url":
-        name = unquote(urlsplit(location.uri).path).rpartition("/")[2]
-        return ImageSource(location, location.label, _stem(name), _url_address(location))
+        parts = urlsplit(location.uri)
+        pairs = parse_qsl(parts.query, keep_blank_values=True)
+        query = parts.query
+        if any(name.lower() in _SIGNATURES for name, _ in pairs):
+            query = urlencode([pair for pair in pairs if pair[0].lower() in _VERSIONS])
+        address = f"{location.label}?{query}" if query else location.label
+        return ImageSource(location, location.label, _stem(unquote(parts.path).rpartition("/")[2]), address)
     if location.uri.endswith("/") or (location.kind == "s3" and not location.key):
         raise unusable(parameter, location.uri, "a folder. Name a file or an object in it.")
     name = location.key or without_query(location.uri).removesuffix("?...")
@@ -156,11 +158,7 @@ def _inspect(file: BinaryIO, location: Location, version: str | None = None, reg
 
 
 def inspect_objects(addresses: Mapping[str, str], *, aws_conn_id: str | None) -> ImageFacts:
-    """
-    Look at the S3 objects that a payload names, of any kind: the identity changes when one of them is replaced.
-
-    :param addresses: ``s3://bucket/key`` by what errors call each
-    """
+    """Look at the S3 objects that a payload names, by what errors call each; see ``ImageFacts.identity``."""
     locations = [parse_location(name, address) for name, address in addresses.items()]
     versions = [read_head(location, aws_conn_id, 1).version for location in locations]
     return ImageFacts(_digest(" ".join(versions)) if versions else "", None, None)
@@ -185,8 +183,6 @@ def deliver_image(
     :param upload: takes bytes and returns the URL at which Segmind finds them
     :param run_operation: fetches a URL that the worker has to read
     :param facts: what :func:`inspect_image` returned; without them, an image in S3 is inspected first
-    :raises SegmindInputError: the image is missing, forbidden, empty, too large, or not a JPEG, PNG or WEBP
-    :raises SegmindStorageError: the store where it lies is down, slow or fails
     """
     location = source.location
     if location.kind == "inline":
@@ -196,16 +192,21 @@ def deliver_image(
     if delivery == "auto" and location.kind == "s3":
         facts = facts or inspect_image(source, aws_conn_id=aws_conn_id)
         return presign(location, aws_conn_id=aws_conn_id, valid_for=valid_for, region=facts.region)
-    body = _ImageBody(location, as_base64=delivery != "upload")
+    limit, fix = MAX_INLINE_BYTES, 'Use image_delivery="upload", or put it in S3, from where it goes as a URL.'
+    if delivery == "upload":
+        limit, fix = MAX_UPLOAD_BYTES, "Make it smaller, or give its URL."
+    content = io.BytesIO()  # whole, as the request needs it
+    too_large = SegmindInputError(f"{location.where} is larger than {limit >> 20} MiB. {fix}")
+    body = BoundedFile(content, limit, too_large)
     if location.kind == "url":
         run_operation(fetch_url(location, body))
     else:
         with _open(location, aws_conn_id) as file:
-            while chunk := file.read(CHUNK):
-                body.write(chunk)
-    content = body.finish()
+            shutil.copyfileobj(file, body)
+    data = content.getvalue()
+    check_image_signature(data[:HEAD], location)
     # Outside of what opened the source, so that the upload's own errors are not taken for the source's.
-    return upload(content) if delivery == "upload" else content.decode("ascii")
+    return upload(data) if delivery == "upload" else base64.b64encode(data).decode("ascii")
 
 
 @contextmanager
@@ -233,70 +234,23 @@ def fetch_url(location: Location, into: BodyReceiver) -> Operation[None]:
                 Request("GET", url, with_key=False, into=into, max_bytes=1024, max_seconds=_FETCH_SECONDS)
             )
         except TransportFailure as failure:
-            raise SegmindStorageError(
-                f"{where}: its server cannot be read ({str(failure).rstrip('.')}). Try again later."
-            ) from None
+            reason = str(failure).rstrip(".")
+            raise SegmindStorageError(f"{where}: its server cannot be read ({reason}). Try again later.") from None
         status = response.status
         if response.ok:
             return
         if status >= 500 or status in {408, 429}:
             raise SegmindStorageError(f"{where}: its server responded with HTTP {status}. Try again later.")
         if status not in {301, 302, 303, 307, 308} or "location" not in response.headers:
-            raise SegmindInputError(
-                f"{where}: its server responded with HTTP {status}. Check that the URL is right and has not expired."
-            )
+            fix = "Check that the URL is right and has not expired."
+            raise SegmindInputError(f"{where}: its server responded with HTTP {status}. {fix}")
         target = response.headers["location"]
-        try:
+        with suppress(ValueError):
             url = urljoin(url, target)
-            known = urlsplit(url).scheme in URL_SCHEMES
-        except ValueError:
-            known = False
-        if not known:
-            raise SegmindInputError(f"{where} redirects to {quoted(target)}, which is not a valid URL. Check the URL.")
+            if urlsplit(url).scheme in URL_SCHEMES:
+                continue
+        raise SegmindInputError(f"{where} redirects to {quoted(target)}, which is not a valid URL. Check the URL.")
     raise SegmindInputError(f"{where} redirects more than {_MAX_REDIRECTS} times. Check the URL.")
-
-
-class _ImageBody:
-    """Takes an image as it streams in, as it is or into Base64, and refuses what is too large or no image."""
-
-    def __init__(self, location: Location, *, as_base64: bool) -> None:
-        self._location = location
-        self._as_base64 = as_base64
-        self._limit, self._remedy = MAX_UPLOAD_BYTES, "Make it smaller, or give its URL."
-        if as_base64:
-            self._limit = MAX_INLINE_BYTES
-            self._remedy = 'Use image_delivery="upload", or put it in S3, from where it goes as a URL.'
-        self.begin({})
-
-    def begin(self, headers: Mapping[str, str]) -> None:
-        """Start over, unless the headers announce too much."""
-        self._size, self._pending, self._content = 0, bytearray(), io.BytesIO()
-        length = headers.get("content-length", "")
-        self._check_size(int(length) if length.isdecimal() and len(length) < 20 else 0)
-
-    def write(self, chunk: bytes) -> None:
-        """Take the next piece, of any length."""
-        self._size += len(chunk)
-        self._check_size(self._size)
-        self._pending += chunk
-        if len(self._pending) >= CHUNK:
-            self._take(len(self._pending) // 3 * 3)  # so that the Base64 of each part needs no padding
-
-    def finish(self) -> bytes:
-        """Return the whole image, or its Base64."""
-        self._take(len(self._pending))
-        return self._content.getvalue()
-
-    def _take(self, length: int) -> None:
-        part = self._pending[:length]
-        if not self._content.tell():
-            check_image_signature(bytes(part[:HEAD]), self._location)
-        self._content.write(binascii.b2a_base64(part, newline=False) if self._as_base64 else part)
-        del self._pending[:length]
-
-    def _check_size(self, size: int) -> None:
-        if size > self._limit:
-            raise SegmindInputError(f"{self._location.where} is larger than {self._limit >> 20} MiB. {self._remedy}")
 
 
 def data_uri(path_or_bytes: str | os.PathLike[str] | bytes | bytearray | memoryview) -> str:
@@ -309,10 +263,8 @@ def data_uri(path_or_bytes: str | os.PathLike[str] | bytes | bytearray | memoryv
         with open_file(path_or_bytes, parameter) as file:
             data = file.read(MAX_UPLOAD_BYTES + 1)
     else:
-        raise SegmindInputError(
-            f"{parameter} is {redact(repr(path_or_bytes), limit=60)}, of type {type(path_or_bytes).__name__}. Give "
-            "the path of a file, or its bytes."
-        )
+        given = f"{redact(repr(path_or_bytes), limit=60)}, of type {type(path_or_bytes).__name__}"
+        raise SegmindInputError(f"{parameter} is {given}. Give the path of a file, or its bytes.")
     if len(data) > MAX_UPLOAD_BYTES:
         raise SegmindInputError(f"{parameter}: {name} is larger than {MAX_UPLOAD_BYTES >> 20} MiB. Make it smaller.")
     kind = sniff(data[:HEAD])
@@ -328,31 +280,12 @@ def check_image_signature(head: bytes, location: Location) -> None:
     kind = sniff(head)
     if kind not in _ACCEPTED_TYPES:
         remedy = "Convert it to" if (kind or "").startswith("image/") else "Give a"
-        raise SegmindInputError(
-            f"{location.where} is {describe(head)}, whatever its name says. {remedy} JPEG, PNG or WEBP."
-        )
+        looks = f"is {describe(head)}, whatever its name says"
+        raise SegmindInputError(f"{location.where} {looks}. {remedy} JPEG, PNG or WEBP.")
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _url_address(location: Location) -> str:
-    query = urlsplit(location.uri).query
-    pairs = parse_qsl(query, keep_blank_values=True)
-    if any(name.lower() in _SIGNATURES for name, _ in pairs):
-        query = urlencode([pair for pair in pairs if pair[0].lower() in _VERSIONS])
-    return f"{location.label}?{query}" if query else location.label
-
-
-def _base64_of(parameter: str, uri: str) -> str:
-    header, data = split_data_uri(uri) or ("", "")
-    media_type, *options = header.split(";")
-    if "base64" not in options:
-        raise SegmindInputError(f"{parameter} is a data URI without Base64. Write data:image/png;base64,...")
-    if not media_type.strip().startswith("image/"):
-        raise SegmindInputError(f"{parameter} is a data URI of {media_type[:40] or 'no media type'!r}. Give an image.")
-    return data
 
 
 def _inline(parameter: str, text: str) -> ImageSource:
@@ -364,9 +297,8 @@ def _inline(parameter: str, text: str) -> ImageSource:
         )
     data = decode_base64(encoded) if encoded else b""
     if data is None:
-        raise SegmindInputError(
-            f"{parameter} is Base64 that does not decode, {len(encoded)} characters. Check that none are missing."
-        )
+        size = f"{len(encoded)} characters"
+        raise SegmindInputError(f"{parameter} is Base64 that does not decode, {size}. Check that none are missing.")
     digest = hashlib.sha256(data).hexdigest()
     label = f"inline image, {len(data)} bytes, sha256 {digest[:16]}"
     location = Location("inline", encoded, label, parameter)

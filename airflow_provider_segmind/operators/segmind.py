@@ -28,6 +28,7 @@ from airflow_provider_segmind.exceptions import (
     TaskFate,
 )
 from airflow_provider_segmind.files.destination import parse_destination
+from airflow_provider_segmind.files.location import parse_location
 from airflow_provider_segmind.files.s3 import check_s3_extra_args, presign
 from airflow_provider_segmind.files.source import ImageFacts, inspect_objects, parse_image
 
@@ -317,7 +318,7 @@ class SegmindRunModelOperator(SegmindJobOperator):
     def _presigned(self, text: str, name: str, valid_for: float) -> str:
         if not _is_s3_address(text):
             return text
-        return presign(text, aws_conn_id=self.aws_conn_id, valid_for=valid_for, parameter=name)
+        return presign(parse_location(name, text), aws_conn_id=self.aws_conn_id, valid_for=valid_for)
 
 
 def _map_texts(value: Any, name: str, change: Callable[[str, str], str]) -> Any:

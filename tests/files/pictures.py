@@ -68,7 +68,7 @@ OTHER_FILES = {
     "TIFF": (picture("TIFF"), "image/tiff", ".tif", "a TIFF image"),
     "big-endian TIFF": (b"MM\0*\0\0\0\x08\0\0", "image/tiff", ".tif", "a TIFF image"),
     "BigTIFF": (b"II+\0\x08\0\0\0" + bytes(8), "image/tiff", ".tif", "a TIFF image"),
-    "DNG, NEF or ARW": (tiff((0xC612, 1, 4, 1)), "image/tiff", ".tif", "raw photo built like one (DNG, NEF, ARW)"),
+    "DNG, NEF or ARW": (tiff((0xC612, 1, 4, 1)), "image/tiff", ".tif", "a raw photo (DNG, NEF, ARW)"),
     "CR2": (b"II*\0\x10\0\0\0CR\2\0" + bytes(20), "image/x-camera-raw", ".raw", "a camera's raw photo"),
     "CR3": (box(b"ftyp", b"crx " + bytes(8)), "image/x-camera-raw", ".raw", "a camera's raw photo"),
     "ORF": (b"IIRO\x08\0\0\0" + bytes(8), "image/x-camera-raw", ".raw", "a camera's raw photo"),

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
+from airflow_provider_segmind.files.location import parse_location
 from airflow_provider_segmind.files.s3 import presign
 from airflow_provider_segmind.files.source import ImageDelivery, deliver_image, inspect_image, parse_image
 from tests.s3_server import PNG, S3, aws_connection
@@ -33,7 +34,7 @@ def test_an_object_in_s3_is_sent_as_a_presigned_url_that_anybody_can_fetch(s3: S
 def test_the_lifetime_of_a_presigned_url_is_rounded_up_and_at_most_seven_days(
     s3: S3, valid_for: float, seconds: str
 ) -> None:
-    url = presign(s3.put("a.png"), aws_conn_id="aws_default", valid_for=valid_for)
+    url = presign(parse_location("image", s3.put("a.png")), aws_conn_id="aws_default", valid_for=valid_for)
     assert query_of(url)["X-Amz-Expires"] == seconds
 
 
@@ -44,7 +45,8 @@ def test_presigning_uses_sigv4_and_keeps_the_rest_of_the_connections_config(
     seen = serve(lambda _: (206, {"ETag": '"x"', "Content-Range": f"bytes 0-{len(PNG) - 1}/{len(PNG)}"}, PNG))
     config = {"signature_version": "s3", "s3": {"addressing_style": style}, "proxies": {"http": seen.url}}
     monkeypatch.setenv("AIRFLOW_CONN_MINE", aws_connection("http://s3.example", config_kwargs=config))
-    url = presign("s3://mine@the-bucket/a.png", aws_conn_id="aws_default", valid_for=60)
+    location = parse_location("image", "s3://mine@the-bucket/a.png")
+    url = presign(location, aws_conn_id="aws_default", valid_for=60)
     assert urlsplit(url).netloc == host
     assert query_of(url)["X-Amz-Algorithm"] == "AWS4-HMAC-SHA256"
 
@@ -158,4 +160,4 @@ def test_an_invalid_bucket_name_is_an_input_error(s3: S3) -> None:
 
 def test_an_error_about_a_presigned_value_names_its_parameter(s3: S3) -> None:
     with pytest.raises(SegmindInputError, match=r"^mask_image: s3://bucket/folder/ is not the URI of an object"):
-        presign("s3://bucket/folder/", aws_conn_id="aws_default", valid_for=60, parameter="mask_image")
+        presign(parse_location("mask_image", "s3://bucket/folder/"), aws_conn_id="aws_default", valid_for=60)
