@@ -9,14 +9,13 @@ import math
 import os
 import re
 import ssl
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies
 
@@ -30,12 +29,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Default = TypeVar("Default", float, None)
-
 DEFAULT_PORTS = {"http": 80, "https": 443}
-_HOST = re.compile(
-    r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-)
+_NUMBERS = ("requests_per_minute", "connect_timeout", "read_timeout", "max_result_mb")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
 _IPV6 = re.compile(r"[0-9a-f]*:[0-9a-f:.]+")
 _OUTPUT_HOST = re.compile(rf"(?:\*\.)?{_HOST.pattern}")
 
@@ -71,11 +68,6 @@ class SegmindSettings:
     verify: bool | str = True
     ledger: str | None = None
 
-    @property
-    def key_origins(self) -> frozenset[tuple[str, str, int]]:
-        """The only origins (scheme, host, port) that the API key may be sent to."""
-        return frozenset(_origin(url) for url in (self.base_url, self.history_url, self.storage_url))
-
     @classmethod
     def from_connection(cls, connection: Connection) -> SegmindSettings:
         """
@@ -95,15 +87,12 @@ class SegmindSettings:
             settings = cls(
                 api_key=_parse_key(connection.password),
                 base_url=base_url,
-                history_url=_parse_url(extra, "history_url", history_url, base_url),
-                storage_url=_parse_url(extra, "storage_url", storage_url, base_url),
-                output_hosts=_parse_hosts(extra.get("output_hosts")),
-                requests_per_minute=_parse_positive(extra, "requests_per_minute", None),
-                connect_timeout=_parse_positive(extra, "connect_timeout", 5.0),
-                read_timeout=_parse_positive(extra, "read_timeout", 30.0),
-                max_result_mb=_parse_positive(extra, "max_result_mb", 1024.0),
-                verify=_parse_verify(extra.get("verify")),
+                history_url=_parse_url("history_url", extra.get("history_url", history_url), base_url),
+                storage_url=_parse_url("storage_url", extra.get("storage_url", storage_url), base_url),
+                output_hosts=_parse_hosts(extra.get("output_hosts", [])),
+                verify=_parse_verify(extra.get("verify", True)),
                 ledger=_parse_ledger(extra.get("ledger")),
+                **{name: _parse_positive(name, extra[name]) for name in _NUMBERS if name in extra},
             )
         except _InvalidFieldError as invalid:
             raise SegmindInputError(f"Connection {conn_id!r}: {invalid}") from None
@@ -114,11 +103,6 @@ class SegmindSettings:
 
 class _InvalidFieldError(ValueError):
     """A field of the connection is invalid; the text names it, its value and the fix."""
-
-
-def _origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or DEFAULT_PORTS[parts.scheme]
 
 
 def _show(value: object) -> str:
@@ -147,14 +131,15 @@ def _parse_key(password: str | None) -> str:
 
 def _split_url(url: str, label: str, fix: str) -> SplitResult:
     """Parse a URL that the key will be sent to; ``label`` names it in errors."""
-    try:
+    valid = False
+    with suppress(ValueError):  # an invalid port, an unbalanced bracket
         parts = urlsplit(url)
+        name = parts.hostname or ""
         # urlsplit silently removes some white space, which may not be what the user meant.
-        name = "" if re.search(r"\s", url) else parts.hostname or ""
-        plain = parts.port != 0 and "@" not in parts.netloc and not re.search("[?#]", url)
-    except ValueError:  # an invalid port, an unbalanced bracket
-        raise _InvalidFieldError(f"Invalid {label}. {fix}") from None
-    if parts.scheme not in DEFAULT_PORTS or not plain or not (_HOST.fullmatch(name) or _IPV6.fullmatch(name)):
+        plain = "@" not in parts.netloc and not re.search(r"[\s?#]", url)
+        known_host = _HOST.fullmatch(name) or _IPV6.fullmatch(name)
+        valid = bool(plain and known_host and parts.scheme in DEFAULT_PORTS and parts.port != 0)
+    if not valid:
         raise _InvalidFieldError(f"Invalid {label}. {fix}")
     if parts.scheme == "http" and f".{name}".endswith(".segmind.com"):
         raise _InvalidFieldError(f"{label} would send the API key unencrypted. Use https.")
@@ -169,12 +154,12 @@ def _parse_base_url(connection: Connection) -> str:
     scheme = re.sub(r"/?\bv[12]/?$", "", (connection.schema or "").strip().lower()) or "https"
     if scheme not in DEFAULT_PORTS:
         raise _InvalidFieldError(f"Invalid schema {_show(connection.schema)}. Use http or https, or leave it empty.")
-    if connection.port and not host:
-        raise _InvalidFieldError(f"The port {connection.port} has no host. {fix}")
+    if not host:
+        if connection.port:
+            raise _InvalidFieldError(f"The port {connection.port} has no host. {fix}")
+        return BASE_URL
     if connection.port and not 0 < int(connection.port) < 65_536:
         raise _InvalidFieldError(f"Invalid port {connection.port}. Use a number from 1 to 65535.")
-    if not host:
-        return BASE_URL
     label = f"host {_show(host)}"
     parts = _split_url(host if "://" in host else f"{scheme}://{host}", label, fix)
     if parts.path.rstrip("/") not in ("", "/v1", "/v2"):
@@ -184,26 +169,24 @@ def _parse_base_url(connection: Connection) -> str:
     return f"{parts.scheme}://{name}" + (f":{port}" if port and port != DEFAULT_PORTS[parts.scheme] else "")
 
 
-def _parse_extra(text: object) -> dict[str, Any]:
+def _parse_extra(text: str | None) -> dict[str, Any]:
     """Return the fields of the extra that have a value."""
     try:
-        extra = json.loads(text) if isinstance(text, str) and text else text
-    except ValueError:
-        extra = text
-    if not extra:
-        return {}
-    if not isinstance(extra, Mapping):
+        extra = json.loads(text or "{}") or {}
+    except (TypeError, ValueError):
+        extra = None
+    if not isinstance(extra, dict):
         raise _InvalidFieldError('The extra is not a JSON object. Write it like {"requests_per_minute": 50}.')
-    return {str(name): value for name, value in extra.items() if value not in (None, "")}
+    return {name: value for name, value in extra.items() if value not in (None, "")}
 
 
-def _parse_url(extra: Mapping[str, Any], name: str, default: str, base_url: str) -> str:
-    value = extra.get(name, default)
+def _parse_url(name: str, value: object, base_url: str) -> str:
     label = f"{name} {_show(value)}"
-    parts = _split_url(value if isinstance(value, str) else "", label, "Use a complete URL without user and query.")
+    url = value if isinstance(value, str) else ""
+    parts = _split_url(url, label, "Use a complete URL without user and query.")
     if parts.scheme == "http" and base_url.startswith("https:"):
         raise _InvalidFieldError(f"{label} would send the API key unencrypted. Use https.")
-    return str(value).rstrip("/")
+    return url.rstrip("/")
 
 
 def _parse_hosts(value: object) -> tuple[str, ...]:
@@ -212,8 +195,6 @@ def _parse_hosts(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         with suppress(ValueError):
             listed = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
-    if listed is None:
-        return ()
     if isinstance(listed, list) and all(isinstance(host, str) for host in listed):
         hosts = tuple(re.sub(r":\d+$", "", host.strip().lower()) for host in listed)
         if all(map(_OUTPUT_HOST.fullmatch, hosts)):
@@ -224,16 +205,14 @@ def _parse_hosts(value: object) -> tuple[str, ...]:
     )
 
 
-def _parse_positive(extra: Mapping[str, Any], name: str, default: Default) -> float | Default:
+def _parse_positive(name: str, value: Any) -> float:
     """Read a number above 0, which may be written as text."""
-    if name not in extra:
-        return default
     number = math.nan
-    if not isinstance(extra[name], bool):
+    if not isinstance(value, bool):
         with suppress(TypeError, ValueError, OverflowError):
-            number = float(extra[name])
+            number = float(value)
     if not 0 < number < math.inf:
-        raise _InvalidFieldError(f"Invalid {name} {_show(extra[name])}. Use a number above 0, or omit it.")
+        raise _InvalidFieldError(f"Invalid {name} {_show(value)}. Use a number above 0, or omit it.")
     return number
 
 
@@ -244,8 +223,6 @@ def _parse_ledger(value: object) -> str | None:
 
 
 def _parse_verify(value: object) -> bool | str:
-    if value is None or isinstance(value, bool):
-        return value is not False
     text = str(value).strip()
     if text.lower() in ("true", "1", "yes", "on"):
         return True
@@ -298,55 +275,38 @@ def find_ca_bundle(verify: bool | str) -> ssl.SSLContext | None:
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """
-    A proxy that the environment names.
-
-    :param variable: the environment variable
-    :param url: its URL, which may contain a password
-    """
+    """A proxy and the environment variable that names it. Its text does not show the user and password of the URL."""
 
     variable: str
     url: str = field(repr=False)
 
     def __str__(self) -> str:
-        """Return the proxy for a text, without its user and password."""
         return f"{redact(self.url, limit=120)} of {self.variable}"
 
-    def check(self) -> None:
-        """Raise :class:`SegmindInputError`, which names the variable, unless requests can go through this proxy."""
-        try:
-            parts = urlsplit(self.url)
-            usable = bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable or parts.scheme not in ("http", "https", "socks5", "socks5h"):
-            raise SegmindInputError(f"Invalid proxy {self}. Use a URL such as 'http://proxy.example.com:3128'.")
-        if parts.scheme.startswith("socks") and find_spec("socksio") is None:
-            raise SegmindInputError(
-                f"The proxy {self} needs the package socksio. Install httpx[socks], or set an HTTP proxy."
-            )
 
-
-class EnvironmentProxies:
-    """The proxies of ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``ALL_PROXY`` and the exceptions of ``NO_PROXY``."""
-
-    def __init__(self) -> None:
-        found = getproxies()  # lower case comes first; on macOS and Windows the system's settings count too
-        self._exceptions = re.split(r"[\s,]+", found.get("no", "").lower())
-        self._proxies = {}
-        for scheme in ("http", "https", "all"):
-            if url := found.get(scheme):
-                names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
-                variable = next((name for name in names if os.environ.get(name) == url), names[-1])
-                self._proxies[scheme] = Proxy(variable, url if "://" in url else f"http://{url}")
-
-    def find(self, scheme: str, host: str, port: int) -> Proxy | None:
-        """Return the proxy for a request, ``None`` for a direct connection, as loopback hosts always have."""
-        proxy = self._proxies.get(scheme) or self._proxies.get("all")
-        name = host.lower().rstrip(".")
-        if proxy is None or _is_loopback(name) or any(_matches(each, name, port) for each in self._exceptions):
-            return None
-        return proxy
+def find_proxy(scheme: str, host: str, port: int) -> Proxy | None:
+    """Return the proxy that the environment names for a host; ``None``, as for loopback hosts: connect directly."""
+    found = getproxies()  # lower case comes first; on macOS and Windows the system's settings count too
+    kind = scheme if found.get(scheme) else "all"
+    url = found.get(kind)
+    host = host.lower().rstrip(".")
+    exceptions = re.split(r"[\s,]+", found.get("no", "").lower())
+    if not url or _is_loopback(host) or any(_matches(entry, host, port) for entry in exceptions):
+        return None
+    variable = f"{kind}_proxy" if f"{kind}_proxy" in os.environ else f"{kind.upper()}_PROXY"
+    proxy = Proxy(variable, url if "://" in url else f"http://{url}")
+    try:
+        parts = urlsplit(proxy.url)
+        usable = parts.scheme in ("http", "https", "socks5", "socks5h") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SegmindInputError(f"Invalid proxy {proxy}. Use a URL such as 'http://proxy.example.com:3128'.")
+    if parts.scheme.startswith("socks") and find_spec("socksio") is None:
+        raise SegmindInputError(
+            f"The proxy {proxy} needs the package socksio. Install httpx[socks], or set an HTTP proxy."
+        )
+    return proxy
 
 
 def _is_loopback(host: str) -> bool:
@@ -362,14 +322,14 @@ def _matches(entry: str, host: str, port: int) -> bool:
     """
     Return whether an entry of ``NO_PROXY`` names a host.
 
-    An entry is ``*``, a name (its subdomains included), an IP address or a CIDR range, with or without a port. Names
-    are not resolved to match a range. As for curl, an entry that is none of these matches nothing.
+    It is ``*``, a name (its subdomains included), an IP address or a CIDR range, with or without a port. Names are not
+    resolved to match a range. As for curl, an entry that is none of these matches nothing.
     """
     entry = entry.rpartition("://")[2]
     if with_port := _WITH_PORT.fullmatch(entry):
-        entry = with_port[1]
         if int(with_port[2]) != port:
             return False
+        entry = with_port[1]
     if entry == "*":
         return True
     with suppress(ValueError):
@@ -379,4 +339,4 @@ def _matches(entry: str, host: str, port: int) -> bool:
         except ValueError:  # the host is a name
             return False
     name = entry.removeprefix("*").strip(".")
-    return bool(name) and (host == name or host.endswith(f".{name}"))
+    return bool(name) and f".{host}".endswith(f".{name}")

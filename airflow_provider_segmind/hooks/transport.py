@@ -2,7 +2,7 @@
 How operations are run over HTTP: the clients, an asynchronous and a synchronous driver, and what a process shares.
 
 A driver owns two clients: the one for the API adds the key to requests to the connection's own origins, the one for
-files never has it. This is the only module of the package that imports an HTTP library.
+files never has it. No other module sends requests to Segmind.
 
 ``Request.max_seconds`` bounds the whole exchange. The timeouts of httpx cannot: they bound the silence between two
 pieces of a response, so a server that sends a byte now and then could hold a request forever. An event loop can cancel
@@ -18,10 +18,9 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar
@@ -42,13 +41,7 @@ from airflow_provider_segmind.api.operation import (
 from airflow_provider_segmind.api.rate_limit import RateLimiter
 from airflow_provider_segmind.api.redaction import redact, redact_httpx_log
 from airflow_provider_segmind.api.schedule import LatencyMemory
-from airflow_provider_segmind.hooks.connection import (
-    DEFAULT_PORTS,
-    EnvironmentProxies,
-    Proxy,
-    SegmindSettings,
-    find_ca_bundle,
-)
+from airflow_provider_segmind.hooks.connection import DEFAULT_PORTS, Proxy, SegmindSettings, find_ca_bundle, find_proxy
 
 T = TypeVar("T")
 _Outcome = Response | TransportFailure | None
@@ -79,9 +72,7 @@ _FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError,
 redact_httpx_log()
 
 
-@cache
-def _default_tls_context(verify: bool) -> ssl.SSLContext:
-    return httpx.create_ssl_context(verify=verify)
+_default_tls_context = cache(httpx.create_ssl_context)
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int]:
@@ -97,25 +88,23 @@ class _Routes(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """
 
     def __init__(self, settings: SegmindSettings, kind: Callable[..., Any], *, with_key: bool) -> None:
+        own_urls = (settings.base_url, settings.history_url, settings.storage_url) if with_key else ()
         self._key = settings.api_key
-        self._key_origins = settings.key_origins if with_key else frozenset()
-        self._tls = find_ca_bundle(settings.verify) or _default_tls_context(bool(settings.verify))
+        self._key_origins = {_origin(httpx.URL(url)) for url in own_urls}
+        self._tls = find_ca_bundle(settings.verify) or _default_tls_context(verify=bool(settings.verify))
         self._kind = kind
-        self._proxies = EnvironmentProxies()
         self._transports: dict[Proxy | None, Any] = {}
-
-    def proxy_of(self, url: httpx.URL) -> Proxy | None:
-        return self._proxies.find(*_origin(url))
+        self.find_proxy = cache(find_proxy)
 
     def _prepare(self, request: httpx.Request) -> Any:  # called for each hop of a redirect, too
+        origin = _origin(request.url)
         request.headers.pop("x-api-key", None)
-        if _origin(request.url) in self._key_origins:
+        if origin in self._key_origins:
             request.headers["x-api-key"] = self._key
-        proxy = self.proxy_of(request.url)
+        proxy = self.find_proxy(*origin)
         if proxy not in self._transports:
             via = None
             if proxy is not None:
-                proxy.check()
                 via = httpx.Proxy(proxy.url, ssl_context=self._tls if proxy.url.startswith("https:") else None)
             limits = httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=30.0)
             self._transports[proxy] = self._kind(verify=self._tls, trust_env=False, limits=limits, proxy=via)
@@ -155,45 +144,36 @@ def open_client(settings: SegmindSettings) -> httpx.Client:
     return client
 
 
-class _Body:
-    """Collects the body of a response in memory, up to a size, or passes it to the request's receiver."""
-
-    def __init__(self, request: Request, response: httpx.Response) -> None:
-        self._headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
-        self._status = response.status_code
-        self._into = request.into if 200 <= self._status < 300 else None
-        self._limit = request.max_bytes
-        self._buffer = bytearray()
-        if self._into is not None:
-            self._into.begin(self._headers)
-
-    def wants_more_after(self, chunk: bytes) -> bool:
-        if self._into is not None:
-            self._into.write(chunk)
-        else:
-            self._buffer += chunk[: self._limit - len(self._buffer) + 1]
-        return len(self._buffer) <= self._limit
-
-    def response(self) -> Response:
-        truncated = f"larger than {self._limit} bytes" if len(self._buffer) > self._limit else None
-        return Response(self._status, self._headers, bytes(self._buffer[: self._limit]), truncated)
+async def _read(request: Request, response: httpx.Response) -> Response:
+    """Read a body into memory, up to the request's limit, or pass it to the request's receiver."""
+    headers = dict(response.headers)
+    into = request.into if response.is_success else None
+    body = bytearray()
+    if into is not None:
+        into.begin(headers)
+    async for chunk in response.aiter_bytes():
+        if into is not None:
+            into.write(chunk)
+            continue
+        body += chunk
+        if len(body) > request.max_bytes:
+            truncated = f"larger than {request.max_bytes} bytes"
+            return Response(response.status_code, headers, bytes(body[: request.max_bytes]), truncated)
+    return Response(response.status_code, headers, bytes(body))
 
 
-@dataclass(frozen=True, slots=True)
-class _Returned:
-    """The value that an operation returned: a future cannot carry a ``StopIteration`` out of a thread."""
+def _advance(operation: Operation[T], outcome: _Outcome) -> tuple[Step | None, T | None]:
+    """
+    Hand an operation the outcome of its last step, ``None`` at its start.
 
-    value: Any
-
-
-def _advance(operation: Operation[Any], outcome: _Outcome) -> Step | _Returned:
-    """Hand an operation the outcome of its last step, ``None`` at its start, and return its next one."""
+    :return: its next step, or ``None`` and the value that it returned: ``StopIteration`` cannot leave a thread's future
+    """
     try:
         if isinstance(outcome, TransportFailure):
-            return operation.throw(outcome)
-        return operation.send(outcome)
+            return operation.throw(outcome), None
+        return operation.send(outcome), None
     except StopIteration as stop:
-        return _Returned(stop.value)
+        return None, stop.value
 
 
 class AsyncDriver:
@@ -219,70 +199,52 @@ class AsyncDriver:
         try:
             while True:
                 if isinstance(outcome, Response) and len(outcome.body) > LARGE_BODY:
-                    step = await asyncio.to_thread(_advance, operation, outcome)
+                    step, value = await asyncio.to_thread(_advance, operation, outcome)
                 else:
-                    step = _advance(operation, outcome)
-                if isinstance(step, _Returned):
-                    return step.value  # type: ignore[no-any-return]
-                outcome = await self._perform(step)
+                    step, value = _advance(operation, outcome)
+                outcome = None
+                if isinstance(step, Request):
+                    outcome = await self.send(step)
+                elif isinstance(step, Pause):
+                    await self._sleep(step.seconds)
+                else:
+                    return value  # type: ignore[return-value]
         finally:
             with suppress(ValueError):  # cancelled while a thread runs it; the operation ends with that thread
                 operation.close()
 
-    async def _perform(self, step: Step) -> _Outcome:
-        if isinstance(step, Pause):
-            await self._sleep(step.seconds)
-            return None
+    async def send(self, request: Request) -> Response | TransportFailure:
+        """Send one request; return at the latest after its ``max_seconds``."""
+        client = self._client if request.with_key else self._files
+        # Connecting may take half of the time, so that a failure to connect ends as what it is: nothing was sent.
+        connect = min(self._settings.connect_timeout, request.max_seconds / 2)
+        timeout = httpx.Timeout(request.read_timeout or self._settings.read_timeout, connect=connect)
         try:
-            return await self.send(step)
-        except TransportFailure as failure:
-            return failure
-
-    async def send(self, request: Request) -> Response:
-        """Send one request; raise :class:`TransportFailure` at the latest after its ``max_seconds``."""
-        client, built = self._build(request)
+            built = client.build_request(
+                request.method, request.url, params=request.params, json=request.json, timeout=timeout
+            )
+        except (httpx.InvalidURL, TypeError, ValueError) as error:
+            return TransportFailure(self._describe(error), sent=False)
         ends = time.monotonic() + request.max_seconds
         wait = min(SLOT_SECONDS, request.max_seconds / 2)
         try:
             async with asyncio.timeout(wait):
                 await self._slots.acquire()
         except TimeoutError:
-            raise TransportFailure(f"no free connection within {wait:g} s", sent=False) from None
+            return TransportFailure(f"no free connection within {wait:g} s", sent=False)
         try:
             async with asyncio.timeout(ends - time.monotonic()):
-                response = await client.send(built, stream=True)
-                try:
-                    body = _Body(request, response)
-                    async for chunk in response.aiter_bytes():
-                        if not body.wants_more_after(chunk):
-                            break
-                finally:
-                    await response.aclose()
+                async with aclosing(await client.send(built, stream=True)) as response:
+                    return await _read(request, response)
         except _FAILURES as error:
             late = type(error) is TimeoutError  # of asyncio.timeout: httpx has classes of its own
             said = f"no complete response within {request.max_seconds:g} s" if late else self._describe(error)
             place = f"{built.url.scheme}://{built.url.netloc.decode('ascii')}"
-            if proxy := self._routes.proxy_of(built.url):
+            if proxy := self._routes.find_proxy(*_origin(built.url)):
                 place += f" through the proxy {proxy}"
-            # `from None`: the text of the cause can hold the first line of a response, and so the key.
-            raise TransportFailure(f"{place}: {said}", sent=not isinstance(error, _NOT_SENT)) from None
+            return TransportFailure(f"{place}: {said}", sent=not isinstance(error, _NOT_SENT))
         finally:
             self._slots.release()
-        return body.response()
-
-    def _build(self, request: Request) -> tuple[httpx.AsyncClient, httpx.Request]:
-        client = self._client if request.with_key else self._files
-        timeout = httpx.Timeout(
-            request.read_timeout or self._settings.read_timeout,
-            # At most half of the time, so that a failure to connect ends as what it is: nothing was sent.
-            connect=min(self._settings.connect_timeout, request.max_seconds / 2),
-        )
-        try:
-            return client, client.build_request(
-                request.method, request.url, params=request.params, json=request.json, timeout=timeout
-            )
-        except (httpx.InvalidURL, TypeError, ValueError) as error:
-            raise TransportFailure(self._describe(error), sent=False) from None
 
     def _describe(self, error: Exception) -> str:
         said = redact(f"{type(error).__name__}: {error}".rstrip(": "), (self._settings.api_key,), limit=200)
@@ -337,21 +299,22 @@ class SyncDriver:
             self._start()
         outcome: _Outcome = None
         try:
-            while not isinstance(step := _advance(operation, outcome), _Returned):
-                outcome = self._perform(step)
-            return step.value  # type: ignore[no-any-return]
+            while True:
+                step, value = _advance(operation, outcome)
+                outcome = None
+                if isinstance(step, Request):
+                    outcome = self._send(step)
+                elif isinstance(step, Pause):
+                    self._sleep(step.seconds)
+                else:
+                    return value  # type: ignore[return-value]
         finally:
             operation.close()
 
-    def _perform(self, step: Step) -> _Outcome:
-        if isinstance(step, Pause):
-            self._sleep(step.seconds)
-            return None
-        sending = asyncio.run_coroutine_threadsafe(self._driver.send(step), self._loop)
+    def _send(self, request: Request) -> Response | TransportFailure:
+        sending = asyncio.run_coroutine_threadsafe(self._driver.send(request), self._loop)
         try:
             return sending.result()
-        except TransportFailure as failure:
-            return failure
         finally:  # a signal can raise Airflow's execution timeout while this thread waits
             sending.cancel()
 
