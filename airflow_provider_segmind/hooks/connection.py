@@ -42,18 +42,15 @@ class SegmindSettings:
     """
     The validated settings of one connection.
 
-    :param api_key: the API key
-    :param base_url: scheme, host and port of the API, without a trailing slash or version
-    :param history_url: URL of the request history
-    :param storage_url: URL that uploads are posted to
+    :param base_url: without a trailing slash or version
     :param output_hosts: more hosts that result files may come from: names, or ``*.name`` for all subdomains
     :param requests_per_minute: the share of the account's rate limit that one process may use; ``None``: only react
         to a 429
-    :param connect_timeout: seconds that connecting may take
+    :param connect_timeout: in seconds
     :param read_timeout: seconds that may pass between two pieces of a response
     :param max_result_mb: MiB; a larger result file is refused
     :param verify: whether TLS certificates are verified, or the path of the CA bundle to verify them with
-    :param ledger: where the ledger of paid jobs is kept; ``None``: there is none
+    :param ledger: where the ledger of paid jobs will be kept
     """
 
     api_key: str = field(repr=False)
@@ -70,12 +67,7 @@ class SegmindSettings:
 
     @classmethod
     def from_connection(cls, connection: Connection) -> SegmindSettings:
-        """
-        Read and validate an Airflow connection. Unknown fields of its extra are ignored with a warning.
-
-        :param connection: a connection of type ``segmind``
-        :raises SegmindInputError: names the connection, the field, its value and the fix
-        """
+        """Read a connection; raise :class:`SegmindInputError` for an invalid field and warn of an unknown one."""
         conn_id = connection.conn_id or "segmind_default"
         try:
             extra = _parse_extra(connection.extra)
@@ -129,7 +121,7 @@ def _parse_key(password: str | None) -> str:
     return key
 
 
-def _split_url(url: str, label: str, fix: str) -> SplitResult:
+def _split_url(url: str, label: str, fix: str, *, https_only: bool = False) -> SplitResult:
     """Parse a URL that the key will be sent to; ``label`` names it in errors."""
     valid = False
     with suppress(ValueError):  # an invalid port, an unbalanced bracket
@@ -141,7 +133,7 @@ def _split_url(url: str, label: str, fix: str) -> SplitResult:
         valid = bool(plain and known_host and parts.scheme in DEFAULT_PORTS and parts.port != 0)
     if not valid:
         raise _InvalidFieldError(f"Invalid {label}. {fix}")
-    if parts.scheme == "http" and f".{name}".endswith(".segmind.com"):
+    if parts.scheme == "http" and (https_only or f".{name}".endswith(".segmind.com")):
         raise _InvalidFieldError(f"{label} would send the API key unencrypted. Use https.")
     return parts
 
@@ -181,11 +173,9 @@ def _parse_extra(text: str | None) -> dict[str, Any]:
 
 
 def _parse_url(name: str, value: object, base_url: str) -> str:
-    label = f"{name} {_show(value)}"
     url = value if isinstance(value, str) else ""
-    parts = _split_url(url, label, "Use a complete URL without user and query.")
-    if parts.scheme == "http" and base_url.startswith("https:"):
-        raise _InvalidFieldError(f"{label} would send the API key unencrypted. Use https.")
+    fix = "Use a complete URL without user and query."
+    _split_url(url, f"{name} {_show(value)}", fix, https_only=base_url.startswith("https:"))
     return url.rstrip("/")
 
 

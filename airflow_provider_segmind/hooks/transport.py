@@ -17,13 +17,13 @@ import os
 import ssl
 import threading
 import time
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary, finalize
 
 import httpx
 
@@ -31,7 +31,6 @@ from airflow_provider_segmind import __version__
 from airflow_provider_segmind.api.operation import (
     ApiContext,
     Operation,
-    Pause,
     Request,
     Response,
     Step,
@@ -40,10 +39,10 @@ from airflow_provider_segmind.api.operation import (
 )
 from airflow_provider_segmind.api.rate_limit import RateLimiter
 from airflow_provider_segmind.api.redaction import redact, redact_httpx_log
-from airflow_provider_segmind.api.schedule import LatencyMemory
 from airflow_provider_segmind.hooks.connection import DEFAULT_PORTS, Proxy, SegmindSettings, find_ca_bundle, find_proxy
 
 T = TypeVar("T")
+Sleep = Callable[[float], Awaitable[None]]
 _Outcome = Response | TransportFailure | None
 
 MAX_CONNECTIONS = 8
@@ -56,23 +55,14 @@ the last moment would end as a submit with an unknown outcome."""
 LARGE_BODY = 256 * 1024
 """Bytes. An operation reads a larger body in a thread, because parsing 10 MB of JSON would block the event loop."""
 
-_NOT_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.InvalidURL,
-    httpx.LocalProtocolError,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-)
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.LocalProtocolError, httpx.ProxyError)
 """Failures that prove that no server received the request. Any other may have happened after it was accepted."""
 
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError, ssl.SSLError, TimeoutError)
 
-redact_httpx_log()
-
-
 _default_tls_context = cache(httpx.create_ssl_context)
+
+redact_httpx_log()
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int]:
@@ -140,7 +130,7 @@ def open_client(settings: SegmindSettings) -> httpx.Client:
     """Return a client for the API that closes its connections when nobody holds it any more."""
     routes = _Routes(settings, httpx.HTTPTransport, with_key=True)
     client = httpx.Client(**_client_options(settings, routes))
-    weakref.finalize(client, routes.close)
+    finalize(client, routes.close)
     return client
 
 
@@ -179,9 +169,10 @@ def _advance(operation: Operation[T], outcome: _Outcome) -> tuple[Step | None, T
 class AsyncDriver:
     """Runs operations on an event loop; one driver serves all jobs of a connection there."""
 
-    def __init__(self, settings: SegmindSettings, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(self, settings: SegmindSettings, sleep: Sleep = asyncio.sleep) -> None:
         self._settings = settings
         self._sleep = sleep
+        self.users = 0
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._routes = _Routes(settings, httpx.AsyncHTTPTransport, with_key=True)
         keyless = _Routes(settings, httpx.AsyncHTTPTransport, with_key=False)
@@ -202,19 +193,21 @@ class AsyncDriver:
                     step, value = await asyncio.to_thread(_advance, operation, outcome)
                 else:
                     step, value = _advance(operation, outcome)
-                outcome = None
-                if isinstance(step, Request):
-                    outcome = await self.send(step)
-                elif isinstance(step, Pause):
-                    await self._sleep(step.seconds)
-                else:
+                if step is None:
                     return value  # type: ignore[return-value]
+                outcome = await self.perform(step)
         finally:
             with suppress(ValueError):  # cancelled while a thread runs it; the operation ends with that thread
                 operation.close()
 
-    async def send(self, request: Request) -> Response | TransportFailure:
-        """Send one request; return at the latest after its ``max_seconds``."""
+    async def perform(self, step: Step) -> _Outcome:
+        """Make a pause, or send a request; that takes at most its ``max_seconds``."""
+        if isinstance(step, Request):
+            return await self._send(step)
+        await self._sleep(step.seconds)
+        return None
+
+    async def _send(self, request: Request) -> Response | TransportFailure:
         client = self._client if request.with_key else self._files
         # Connecting may take half of the time, so that a failure to connect ends as what it is: nothing was sent.
         connect = min(self._settings.connect_timeout, request.max_seconds / 2)
@@ -258,18 +251,18 @@ class AsyncDriver:
 
 class SyncDriver:
     """
-    Runs operations in the calling thread, and sends their requests on an event loop in a thread of its own.
+    Runs operations in the calling thread, and performs their steps on an event loop in a thread of its own.
 
     Several threads can use it at once. Its thread ends when it is closed, or when nobody holds it any more.
     """
 
-    def __init__(self, settings: SegmindSettings, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, settings: SegmindSettings, sleep: Sleep = asyncio.sleep) -> None:
         self._settings = settings
         self._sleep = sleep
         self._start()
 
     def _start(self) -> None:
-        driver = AsyncDriver(self._settings)
+        driver = AsyncDriver(self._settings, self._sleep)
         started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
         async def serve() -> None:  # does not hold this object, so that it can become garbage and end the thread
@@ -283,7 +276,7 @@ class SyncDriver:
         self._loop, stopped = started.result()
         self._driver = driver
         self._process = os.getpid()
-        self._stop = weakref.finalize(self, self._loop.call_soon_threadsafe, stopped.set)
+        self._stop = finalize(self, self._loop.call_soon_threadsafe, stopped.set)
 
     def close(self) -> None:
         """Close the connections and end the thread."""
@@ -301,30 +294,21 @@ class SyncDriver:
         try:
             while True:
                 step, value = _advance(operation, outcome)
-                outcome = None
-                if isinstance(step, Request):
-                    outcome = self._send(step)
-                elif isinstance(step, Pause):
-                    self._sleep(step.seconds)
-                else:
+                if step is None:
                     return value  # type: ignore[return-value]
+                performing = asyncio.run_coroutine_threadsafe(self._driver.perform(step), self._loop)
+                try:
+                    outcome = performing.result()
+                finally:  # a signal can raise Airflow's execution timeout while this thread waits
+                    performing.cancel()
         finally:
             operation.close()
-
-    def _send(self, request: Request) -> Response | TransportFailure:
-        sending = asyncio.run_coroutine_threadsafe(self._driver.send(request), self._loop)
-        try:
-            return sending.result()
-        finally:  # a signal can raise Airflow's execution timeout while this thread waits
-            sending.cancel()
 
 
 _inherited: list[asyncio.AbstractEventLoop] = []
 _lock = threading.Lock()
 _contexts: dict[SegmindSettings, ApiContext] = {}
-_drivers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[SegmindSettings, tuple[AsyncDriver, int]]] = (
-    weakref.WeakKeyDictionary()
-)
+_drivers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[SegmindSettings, AsyncDriver]] = WeakKeyDictionary()
 
 
 def context_for(settings: SegmindSettings) -> ApiContext:
@@ -339,7 +323,6 @@ def context_for(settings: SegmindSettings) -> ApiContext:
                 output_hosts=settings.output_hosts,
                 max_result_bytes=int(settings.max_result_mb * 1024**2),
                 limiter=RateLimiter(settings.requests_per_minute),
-                latencies=LatencyMemory(),
                 secrets=(settings.api_key,),
                 account=account_fingerprint(settings.base_url, settings.api_key),
             ),
@@ -350,13 +333,14 @@ def context_for(settings: SegmindSettings) -> ApiContext:
 async def driver_for(settings: SegmindSettings) -> AsyncIterator[AsyncDriver]:
     """Lend the running loop's driver for a connection: the first user opens it, the last one closes it."""
     drivers = _drivers.setdefault(asyncio.get_running_loop(), {})
-    driver, users = drivers.get(settings) or (AsyncDriver(settings), 0)
-    drivers[settings] = (driver, users + 1)
+    if settings not in drivers:
+        drivers[settings] = AsyncDriver(settings)
+    driver = drivers[settings]
+    driver.users += 1
     try:
         yield driver
     finally:
-        driver, users = drivers.pop(settings)
-        if users > 1:
-            drivers[settings] = (driver, users - 1)
-        else:
+        driver.users -= 1
+        if driver.users == 0:
+            del drivers[settings]
             await driver.close()

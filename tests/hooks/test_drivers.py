@@ -107,10 +107,7 @@ def test_both_drivers_make_the_pauses_of_an_operation():
         yield Pause(1.5)
         return "done"
 
-    sync_driver, async_driver = (
-        SyncDriver(settings_for("http://h"), made.append),
-        AsyncDriver(settings_for("http://h"), pause),
-    )
+    sync_driver, async_driver = (driver(settings_for("http://h"), pause) for driver in (SyncDriver, AsyncDriver))
 
     assert sync_driver.run(operation()) == asyncio.run(async_driver.run(operation())) == "done"
     assert made == [1.5, 1.5]
