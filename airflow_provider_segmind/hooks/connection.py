@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
@@ -40,17 +40,9 @@ _OUTPUT_HOST = re.compile(rf"(?:\*\.)?{_HOST.pattern}")
 @dataclass(frozen=True, slots=True)
 class SegmindSettings:
     """
-    The validated settings of one connection.
+    The validated settings of one connection, which README.md describes.
 
-    :param base_url: without a trailing slash or version
-    :param output_hosts: more hosts that result files may come from: names, or ``*.name`` for all subdomains
-    :param requests_per_minute: the share of the account's rate limit that one process may use; ``None``: only react
-        to a 429
-    :param connect_timeout: in seconds
-    :param read_timeout: seconds that may pass between two pieces of a response
-    :param max_result_mb: MiB; a larger result file is refused
-    :param verify: whether TLS certificates are verified, or the path of the CA bundle to verify them with
-    :param ledger: where the ledger of paid jobs will be kept
+    Times are in seconds, ``max_result_mb`` is in MiB, and ``base_url`` has no trailing slash or version.
     """
 
     api_key: str = field(repr=False)
@@ -86,15 +78,11 @@ class SegmindSettings:
                 ledger=_parse_ledger(extra.get("ledger")),
                 **{name: _parse_positive(name, extra[name]) for name in _NUMBERS if name in extra},
             )
-        except _InvalidFieldError as invalid:
+        except SegmindInputError as invalid:
             raise SegmindInputError(f"Connection {conn_id!r}: {invalid}") from None
         for name in sorted(set(extra) - EXTRA_NAMES):
             _warn_unknown_field(conn_id, name)
         return settings
-
-
-class _InvalidFieldError(ValueError):
-    """A field of the connection is invalid; the text names it, its value and the fix."""
 
 
 def _show(value: object) -> str:
@@ -113,9 +101,9 @@ def _warn_unknown_field(conn_id: str, name: str) -> None:
 def _parse_key(password: str | None) -> str:
     key = (password or "").strip()
     if not key:
-        raise _InvalidFieldError("The password is empty. Enter the Segmind API key there (segmind.com, API keys).")
+        raise SegmindInputError("The password is empty. Enter the Segmind API key there (segmind.com, API keys).")
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise _InvalidFieldError(
+        raise SegmindInputError(
             "The password contains spaces or special characters, so it is not an API key. Copy the key again."
         )
     return key
@@ -132,9 +120,9 @@ def _split_url(url: str, label: str, fix: str, *, https_only: bool = False) -> S
         known_host = _HOST.fullmatch(name) or _IPV6.fullmatch(name)
         valid = bool(plain and known_host and parts.scheme in DEFAULT_PORTS and parts.port != 0)
     if not valid:
-        raise _InvalidFieldError(f"Invalid {label}. {fix}")
+        raise SegmindInputError(f"Invalid {label}. {fix}")
     if parts.scheme == "http" and (https_only or f".{name}".endswith(".segmind.com")):
-        raise _InvalidFieldError(f"{label} would send the API key unencrypted. Use https.")
+        raise SegmindInputError(f"{label} would send the API key unencrypted. Use https.")
     return parts
 
 
@@ -145,17 +133,17 @@ def _parse_base_url(connection: Connection) -> str:
     # URI itself ("segmind") does not say which one the API is served over.
     scheme = re.sub(r"/?\bv[12]/?$", "", (connection.schema or "").strip().lower()) or "https"
     if scheme not in DEFAULT_PORTS:
-        raise _InvalidFieldError(f"Invalid schema {_show(connection.schema)}. Use http or https, or leave it empty.")
+        raise SegmindInputError(f"Invalid schema {_show(connection.schema)}. Use http or https, or leave it empty.")
     if not host:
         if connection.port:
-            raise _InvalidFieldError(f"The port {connection.port} has no host. {fix}")
+            raise SegmindInputError(f"The port {connection.port} has no host. {fix}")
         return BASE_URL
     if connection.port and not 0 < int(connection.port) < 65_536:
-        raise _InvalidFieldError(f"Invalid port {connection.port}. Use a number from 1 to 65535.")
+        raise SegmindInputError(f"Invalid port {connection.port}. Use a number from 1 to 65535.")
     label = f"host {_show(host)}"
     parts = _split_url(host if "://" in host else f"{scheme}://{host}", label, fix)
     if parts.path.rstrip("/") not in ("", "/v1", "/v2"):
-        raise _InvalidFieldError(f"Invalid path {_show(parts.path)} in {label}. Only /v1 or /v2 may follow. {fix}")
+        raise SegmindInputError(f"Invalid path {_show(parts.path)} in {label}. Only /v1 or /v2 may follow. {fix}")
     name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     port = parts.port or connection.port
     return f"{parts.scheme}://{name}" + (f":{port}" if port and port != DEFAULT_PORTS[parts.scheme] else "")
@@ -168,12 +156,12 @@ def _parse_extra(text: str | None) -> dict[str, Any]:
     except (TypeError, ValueError):
         extra = None
     if not isinstance(extra, dict):
-        raise _InvalidFieldError('The extra is not a JSON object. Write it like {"requests_per_minute": 50}.')
+        raise SegmindInputError('The extra is not a JSON object. Write it like {"requests_per_minute": 50}.')
     return {name: value for name, value in extra.items() if value not in (None, "")}
 
 
 def _parse_url(name: str, value: object, base_url: str) -> str:
-    url = value if isinstance(value, str) else ""
+    url = str(value)
     fix = "Use a complete URL without user and query."
     _split_url(url, f"{name} {_show(value)}", fix, https_only=base_url.startswith("https:"))
     return url.rstrip("/")
@@ -189,7 +177,7 @@ def _parse_hosts(value: object) -> tuple[str, ...]:
         hosts = tuple(re.sub(r":\d+$", "", host.strip().lower()) for host in listed)
         if all(map(_OUTPUT_HOST.fullmatch, hosts)):
             return hosts
-    raise _InvalidFieldError(
+    raise SegmindInputError(
         f"Invalid output_hosts {_show(value)}. Use a list of host names without scheme and path, such as "
         '["cdn.example.com", "*.example.org"].'
     )
@@ -202,14 +190,14 @@ def _parse_positive(name: str, value: Any) -> float:
         with suppress(TypeError, ValueError, OverflowError):
             number = float(value)
     if not 0 < number < math.inf:
-        raise _InvalidFieldError(f"Invalid {name} {_show(value)}. Use a number above 0, or omit it.")
+        raise SegmindInputError(f"Invalid {name} {_show(value)}. Use a number above 0, or omit it.")
     return number
 
 
 def _parse_ledger(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    raise _InvalidFieldError(f"Invalid ledger {_show(value)}. Use a location such as 's3://bucket/prefix/'.")
+    raise SegmindInputError(f"Invalid ledger {_show(value)}. Use a location such as 's3://bucket/prefix/'.")
 
 
 def _parse_verify(value: object) -> bool | str:
@@ -227,7 +215,7 @@ def _parse_verify(value: object) -> bool | str:
             reason = f" ({redact(error, limit=120)})"
         else:
             return path
-    raise _InvalidFieldError(
+    raise SegmindInputError(
         f"Invalid verify {_show(value)}{reason}. Use true, false, or the path of a PEM file with CA certificates, "
         "beginning with '/', '.' or '~'."
     )
@@ -280,8 +268,10 @@ def find_proxy(scheme: str, host: str, port: int) -> Proxy | None:
     kind = scheme if found.get(scheme) else "all"
     url = found.get(kind)
     host = host.lower().rstrip(".")
+    address = _parse_address(host)
+    loopback = address.is_loopback if address else f".{host}".endswith(".localhost")
     exceptions = re.split(r"[\s,]+", found.get("no", "").lower())
-    if not url or _is_loopback(host) or any(_matches(entry, host, port) for entry in exceptions):
+    if not url or loopback or any(_matches(entry, host, port) for entry in exceptions):
         return None
     variable = f"{kind}_proxy" if f"{kind}_proxy" in os.environ else f"{kind.upper()}_PROXY"
     proxy = Proxy(variable, url if "://" in url else f"http://{url}")
@@ -299,10 +289,10 @@ def find_proxy(scheme: str, host: str, port: int) -> Proxy | None:
     return proxy
 
 
-def _is_loopback(host: str) -> bool:
+def _parse_address(host: str) -> IPv4Address | IPv6Address | None:
     with suppress(ValueError):
-        return ip_address(host).is_loopback
-    return host == "localhost" or host.endswith(".localhost")
+        return ip_address(host)
+    return None
 
 
 _WITH_PORT = re.compile(r"(\[.*\]|[^:]*):(\d+)")
@@ -310,10 +300,9 @@ _WITH_PORT = re.compile(r"(\[.*\]|[^:]*):(\d+)")
 
 def _matches(entry: str, host: str, port: int) -> bool:
     """
-    Return whether an entry of ``NO_PROXY`` names a host.
+    Return whether an entry of ``NO_PROXY`` covers a host: ``*``, a name and its subdomains, an address, or a range.
 
-    It is ``*``, a name (its subdomains included), an IP address or a CIDR range, with or without a port. Names are not
-    resolved to match a range. As for curl, an entry that is none of these matches nothing.
+    Names are not resolved to match a range. As for curl, an entry that is none of these matches nothing.
     """
     entry = entry.rpartition("://")[2]
     if with_port := _WITH_PORT.fullmatch(entry):
@@ -322,11 +311,10 @@ def _matches(entry: str, host: str, port: int) -> bool:
         entry = with_port[1]
     if entry == "*":
         return True
-    with suppress(ValueError):
+    try:
         network = ip_network(entry.replace("[", "").replace("]", ""), strict=False)
-        try:
-            return ip_address(host) in network
-        except ValueError:  # the host is a name
-            return False
-    name = entry.removeprefix("*").strip(".")
-    return bool(name) and f".{host}".endswith(f".{name}")
+    except ValueError:  # a name
+        name = entry.removeprefix("*").strip(".")
+        return bool(name) and f".{host}".endswith(f".{name}")
+    address = _parse_address(host)
+    return address is not None and address in network

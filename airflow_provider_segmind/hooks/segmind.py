@@ -13,6 +13,16 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_segmind.api import gateway, history, models, polling
 from airflow_provider_segmind.api.download import download
+from airflow_provider_segmind.api.models import (
+    DEFAULT_TIMEOUT,
+    JobOutcome,
+    SegmindFile,
+    SegmindJob,
+    SegmindRecord,
+    SegmindResult,
+    SegmindStatus,
+    SegmindSyncResult,
+)
 from airflow_provider_segmind.api.operation import ApiContext, Operation
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindError, SegmindInputError
@@ -25,7 +35,6 @@ from airflow_provider_segmind.hooks.transport import SyncDriver, context_for, dr
 
 if TYPE_CHECKING:
     import httpx
-    from airflow.providers.common.compat.sdk import Connection
 
 T = TypeVar("T")
 Seconds = float | timedelta
@@ -84,22 +93,23 @@ class SegmindHook(BaseHook):
 
     async def asettings(self) -> SegmindSettings:
         """Return :attr:`settings` without blocking the event loop while the connection is read."""
-        if "settings" not in vars(self):
-            self.settings = SegmindSettings.from_connection(await self._aget_connection())
-        return self.settings
-
-    async def _aget_connection(self) -> Connection:
         from airflow.providers.common.compat.connection import get_async_connection
         from airflow.providers.common.compat.sdk import AirflowNotFoundException, Connection
         from asgiref.sync import sync_to_async
 
+        if "settings" in vars(self):
+            return self.settings
+        connection = None
         # Before Airflow 3.3.2, which brought `aextra_dejson`, the asynchronous look-up masks secrets with a blocking
         # call to the supervisor that fails while another coroutine talks to it. A worker thread may block.
         if hasattr(Connection, "aextra_dejson"):
             # `airflow dags test` does not find the database's connections asynchronously.
             with suppress(AirflowNotFoundException):
-                return await get_async_connection(self.segmind_conn_id)
-        return await sync_to_async(self.get_connection)(self.segmind_conn_id)
+                connection = await get_async_connection(self.segmind_conn_id)
+        if connection is None:
+            connection = await sync_to_async(self.get_connection)(self.segmind_conn_id)
+        self.settings = SegmindSettings.from_connection(connection)
+        return self.settings
 
     @property
     def api(self) -> ApiContext:
@@ -124,23 +134,13 @@ class SegmindHook(BaseHook):
         self._client = self._driver = None
 
     def run_operation(self, operation: Operation[T]) -> T:
-        """
-        Run an operation of :mod:`airflow_provider_segmind.api` over this connection.
-
-        :param operation: made with :attr:`api`
-        :raises SegmindError: what the operation raises
-        """
+        """Run an operation of :mod:`airflow_provider_segmind.api` that was made with :attr:`api`."""
         if self._driver is None:
             self._driver = SyncDriver(self.settings)
         return self._driver.run(operation)
 
     async def arun_operation(self, start: Callable[[ApiContext], Operation[T]]) -> T:
-        """
-        Run an operation over this connection on the running event loop.
-
-        :param start: makes the operation, once the connection is read
-        :raises SegmindError: what the operation raises
-        """
+        """Run an operation on the running event loop; ``start`` makes it, once the connection is read."""
         settings = await self.asettings()
         async with driver_for(settings) as driver:
             return await driver.run(start(context_for(settings)))
@@ -163,7 +163,7 @@ class SegmindHook(BaseHook):
                 said = f"{type(error).__name__}: {said}"
             return False, redact(f"{host}: {said}" if host else said, limit=999)
 
-    def submit(self, model: str, payload: Mapping[str, Any]) -> models.SegmindJob:
+    def submit(self, model: str, payload: Mapping[str, Any]) -> SegmindJob:
         """
         Submit a job: ``POST /v2/{model}``, which returns ``{"request_id", "status", ...}``.
 
@@ -178,11 +178,11 @@ class SegmindHook(BaseHook):
         """
         return self.run_operation(gateway.submit(self.api, model, payload))
 
-    async def asubmit(self, model: str, payload: Mapping[str, Any]) -> models.SegmindJob:
+    async def asubmit(self, model: str, payload: Mapping[str, Any]) -> SegmindJob:
         """Asynchronous twin of :meth:`submit`."""
         return await self.arun_operation(lambda api: gateway.submit(api, model, payload))
 
-    def get_status(self, request_id: str) -> models.SegmindStatus:
+    def get_status(self, request_id: str) -> SegmindStatus:
         """
         Ask for a job's state: ``GET /v2/requests/{id}/status``. A FAILED job is a state here, not an exception.
 
@@ -193,11 +193,11 @@ class SegmindHook(BaseHook):
         """
         return self.run_operation(polling.get_status(self.api, request_id))
 
-    async def aget_status(self, request_id: str) -> models.SegmindStatus:
+    async def aget_status(self, request_id: str) -> SegmindStatus:
         """Asynchronous twin of :meth:`get_status`."""
         return await self.arun_operation(lambda api: polling.get_status(api, request_id))
 
-    def get_result(self, request_id: str) -> models.SegmindResult:
+    def get_result(self, request_id: str) -> SegmindResult:
         """
         Ask for a job's result: ``GET /v2/requests/{id}``. It has no outputs while the job is still running.
 
@@ -210,11 +210,11 @@ class SegmindHook(BaseHook):
         """
         return self.run_operation(polling.get_result(self.api, request_id))
 
-    async def aget_result(self, request_id: str) -> models.SegmindResult:
+    async def aget_result(self, request_id: str) -> SegmindResult:
         """Asynchronous twin of :meth:`get_result`."""
         return await self.arun_operation(lambda api: polling.get_result(api, request_id))
 
-    def wait_for_job(self, request_id: str, *, timeout: Seconds = models.DEFAULT_TIMEOUT) -> models.SegmindResult:
+    def wait_for_job(self, request_id: str, *, timeout: Seconds = DEFAULT_TIMEOUT) -> SegmindResult:
         """
         Wait until a job ends and return its result.
 
@@ -226,9 +226,7 @@ class SegmindHook(BaseHook):
         """
         return self.run_operation(polling.wait_for_job(self.api, request_id, timeout=models.check_timeout(timeout)))
 
-    def run(
-        self, model: str, payload: Mapping[str, Any], *, timeout: Seconds = models.DEFAULT_TIMEOUT
-    ) -> models.SegmindResult:
+    def run(self, model: str, payload: Mapping[str, Any], *, timeout: Seconds = DEFAULT_TIMEOUT) -> SegmindResult:
         """
         Submit a job and wait until it ends: :meth:`submit`, then :meth:`wait_for_job`.
 
@@ -240,13 +238,13 @@ class SegmindHook(BaseHook):
         return self.run_operation(polling.run(self.api, model, payload, timeout=models.check_timeout(timeout)))
 
     async def arun(
-        self, model: str, payload: Mapping[str, Any], *, timeout: Seconds = models.DEFAULT_TIMEOUT
-    ) -> models.SegmindResult:
+        self, model: str, payload: Mapping[str, Any], *, timeout: Seconds = DEFAULT_TIMEOUT
+    ) -> SegmindResult:
         """Asynchronous twin of :meth:`run`."""
         seconds = models.check_timeout(timeout)
         return await self.arun_operation(lambda api: polling.run(api, model, payload, timeout=seconds))
 
-    def run_sync(self, model: str, payload: Mapping[str, Any]) -> models.SegmindSyncResult:
+    def run_sync(self, model: str, payload: Mapping[str, Any]) -> SegmindSyncResult:
         """
         Run a job with the blocking v1 API, ``POST /v1/{model}``; suited to jobs of less than a minute.
 
@@ -259,23 +257,18 @@ class SegmindHook(BaseHook):
         """
         return self.run_operation(gateway.run_sync(self.api, model, payload))
 
-    def watch(
-        self, job: models.SegmindJob, *, deadline: float, poll_interval: float | None = None
-    ) -> models.JobOutcome:
+    def watch(self, job: SegmindJob, *, deadline: float, poll_interval: float | None = None) -> JobOutcome:
         """
         Wait until a job ends, in this process, and return how it ended, as the trigger's event would say.
 
         :param job: what :meth:`submit` returned
         :param deadline: epoch seconds, at most eight days ahead; the outcome comes at most 10 seconds later
         :param poll_interval: seconds between two polls; ``None``, the default, for the adaptive poll schedule
-        :return: COMPLETED, FAILED, TIMEOUT, EXPIRED or ERROR
         :raises SegmindInputError: an argument is invalid; every other problem is an outcome
         """
         return self.run_operation(_watch(self.api, job, deadline, poll_interval))
 
-    async def awatch(
-        self, job: models.SegmindJob, *, deadline: float, poll_interval: float | None = None
-    ) -> models.JobOutcome:
+    async def awatch(self, job: SegmindJob, *, deadline: float, poll_interval: float | None = None) -> JobOutcome:
         """Asynchronous twin of :meth:`watch`."""
         return await self.arun_operation(lambda api: _watch(api, job, deadline, poll_interval))
 
@@ -306,7 +299,7 @@ class SegmindHook(BaseHook):
         record = self.run_operation(history.find_request(self.api, model, wanted, since=since))
         return record.request_id if record else None
 
-    def get_record(self, request_id: str) -> models.SegmindRecord | None:
+    def get_record(self, request_id: str) -> SegmindRecord | None:
         """
         Look up a request of any age in the request history.
 
@@ -326,8 +319,8 @@ class SegmindHook(BaseHook):
         return self.run_operation(gateway.upload(self.api, data_uri(path_or_bytes)))
 
     def download(
-        self, result: models.SegmindResult, target: str | os.PathLike[str] | BinaryIO, *, image: bool = False
-    ) -> models.SegmindFile:
+        self, result: SegmindResult, target: str | os.PathLike[str] | BinaryIO, *, image: bool = False
+    ) -> SegmindFile:
         """
         Download the first output of a result and check it. At a path, the file appears complete or not at all.
 
@@ -336,7 +329,7 @@ class SegmindHook(BaseHook):
         :param image: require an image, whatever media type was declared; not by default
         :raises SegmindOutputError: missing, truncated, too large, of the wrong kind, or on a host that is not trusted
         """
-        if not isinstance(result, models.SegmindResult):
+        if not isinstance(result, SegmindResult):
             raise SegmindInputError(
                 f"Invalid result {redact(repr(result), limit=60)}. Use what get_result, wait_for_job or run returned."
             )
@@ -355,9 +348,7 @@ class SegmindHook(BaseHook):
         return self.run_operation(download(self.api, result, sink))
 
 
-def _watch(
-    api: ApiContext, job: models.SegmindJob, deadline: float, poll_interval: float | None
-) -> Operation[models.JobOutcome]:
+def _watch(api: ApiContext, job: SegmindJob, deadline: float, poll_interval: float | None) -> Operation[JobOutcome]:
     models.check_moment(job.submitted_at, "submitted_at")
     models.check_moment(deadline, "deadline")
     if poll_interval is not None:

@@ -17,7 +17,7 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import cache
@@ -42,7 +42,6 @@ from airflow_provider_segmind.api.redaction import redact, redact_httpx_log
 from airflow_provider_segmind.hooks.connection import DEFAULT_PORTS, Proxy, SegmindSettings, find_ca_bundle, find_proxy
 
 T = TypeVar("T")
-Sleep = Callable[[float], Awaitable[None]]
 _Outcome = Response | TransportFailure | None
 
 MAX_CONNECTIONS = 8
@@ -71,11 +70,7 @@ def _origin(url: httpx.URL) -> tuple[str, str, int]:
 
 
 class _Routes(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """
-    Adds the key to the requests that may have it, and sends each directly or through a proxy of the environment.
-
-    httpx reads the environment's proxies too, but fails on IPv6 in ``NO_PROXY`` and does not understand ranges.
-    """
+    """Adds the key to the requests that may have it, and sends each directly or through a proxy of the environment."""
 
     def __init__(self, settings: SegmindSettings, kind: Callable[..., Any], *, with_key: bool) -> None:
         own_urls = (settings.base_url, settings.history_url, settings.storage_url) if with_key else ()
@@ -84,7 +79,7 @@ class _Routes(httpx.BaseTransport, httpx.AsyncBaseTransport):
         self._tls = find_ca_bundle(settings.verify) or _default_tls_context(verify=bool(settings.verify))
         self._kind = kind
         self._transports: dict[Proxy | None, Any] = {}
-        self.find_proxy = cache(find_proxy)
+        self.find_proxy = cache(find_proxy)  # not httpx's: that fails on IPv6 in NO_PROXY, and knows no ranges
 
     def _prepare(self, request: httpx.Request) -> Any:  # called for each hop of a redirect, too
         origin = _origin(request.url)
@@ -153,11 +148,7 @@ async def _read(request: Request, response: httpx.Response) -> Response:
 
 
 def _advance(operation: Operation[T], outcome: _Outcome) -> tuple[Step | None, T | None]:
-    """
-    Hand an operation the outcome of its last step, ``None`` at its start.
-
-    :return: its next step, or ``None`` and the value that it returned: ``StopIteration`` cannot leave a thread's future
-    """
+    """Return an operation's next step, or ``None`` and its value: ``StopIteration`` cannot leave a thread's future."""
     try:
         if isinstance(outcome, TransportFailure):
             return operation.throw(outcome), None
@@ -169,9 +160,8 @@ def _advance(operation: Operation[T], outcome: _Outcome) -> tuple[Step | None, T
 class AsyncDriver:
     """Runs operations on an event loop; one driver serves all jobs of a connection there."""
 
-    def __init__(self, settings: SegmindSettings, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(self, settings: SegmindSettings) -> None:
         self._settings = settings
-        self._sleep = sleep
         self.users = 0
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._routes = _Routes(settings, httpx.AsyncHTTPTransport, with_key=True)
@@ -204,7 +194,7 @@ class AsyncDriver:
         """Make a pause, or send a request; that takes at most its ``max_seconds``."""
         if isinstance(step, Request):
             return await self._send(step)
-        await self._sleep(step.seconds)
+        await asyncio.sleep(step.seconds)
         return None
 
     async def _send(self, request: Request) -> Response | TransportFailure:
@@ -256,13 +246,12 @@ class SyncDriver:
     Several threads can use it at once. Its thread ends when it is closed, or when nobody holds it any more.
     """
 
-    def __init__(self, settings: SegmindSettings, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(self, settings: SegmindSettings) -> None:
         self._settings = settings
-        self._sleep = sleep
         self._start()
 
     def _start(self) -> None:
-        driver = AsyncDriver(self._settings, self._sleep)
+        driver = AsyncDriver(self._settings)
         started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
         async def serve() -> None:  # does not hold this object, so that it can become garbage and end the thread
@@ -333,9 +322,8 @@ def context_for(settings: SegmindSettings) -> ApiContext:
 async def driver_for(settings: SegmindSettings) -> AsyncIterator[AsyncDriver]:
     """Lend the running loop's driver for a connection: the first user opens it, the last one closes it."""
     drivers = _drivers.setdefault(asyncio.get_running_loop(), {})
-    if settings not in drivers:
-        drivers[settings] = AsyncDriver(settings)
-    driver = drivers[settings]
+    driver = drivers.get(settings) or AsyncDriver(settings)
+    drivers[settings] = driver
     driver.users += 1
     try:
         yield driver
