@@ -34,7 +34,6 @@ _NUMBERS = ("requests_per_minute", "connect_timeout", "read_timeout", "max_resul
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
 _IPV6 = re.compile(r"[0-9a-f]*:[0-9a-f:.]+")
-_OUTPUT_HOST = re.compile(rf"(?:\*\.)?{_HOST.pattern}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def _parse_key(password: str | None) -> str:
         raise SegmindInputError("The password is empty. Enter the Segmind API key there (segmind.com, API keys).")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise SegmindInputError(
-            "The password contains spaces or special characters, so it is not an API key. Copy the key again."
+            "The password has spaces or special characters, so it is not an API key. Copy it again."
         )
     return key
 
@@ -145,8 +144,8 @@ def _parse_base_url(connection: Connection) -> str:
     if parts.path.rstrip("/") not in ("", "/v1", "/v2"):
         raise SegmindInputError(f"Invalid path {_show(parts.path)} in {label}. Only /v1 or /v2 may follow. {fix}")
     name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = parts.port or connection.port
-    return f"{parts.scheme}://{name}" + (f":{port}" if port and port != DEFAULT_PORTS[parts.scheme] else "")
+    port = parts.port or connection.port or DEFAULT_PORTS[parts.scheme]
+    return f"{parts.scheme}://{name}:{port}".removesuffix(f":{DEFAULT_PORTS[parts.scheme]}")
 
 
 def _parse_extra(text: str | None) -> dict[str, Any]:
@@ -175,7 +174,7 @@ def _parse_hosts(value: object) -> tuple[str, ...]:
             listed = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
     if isinstance(listed, list) and all(isinstance(host, str) for host in listed):
         hosts = tuple(re.sub(r":\d+$", "", host.strip().lower()) for host in listed)
-        if all(map(_OUTPUT_HOST.fullmatch, hosts)):
+        if all(_HOST.fullmatch(host.removeprefix("*.")) for host in hosts):
             return hosts
     raise SegmindInputError(
         f"Invalid output_hosts {_show(value)}. Use a list of host names without scheme and path, such as "
@@ -231,8 +230,7 @@ def load_ca_bundle(path: str) -> ssl.SSLContext:
     return ssl.create_default_context(capath=path)
 
 
-CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-"""The environment variables that can name a CA bundle; the first one that is set counts."""
+CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # the first one that is set counts
 
 
 def find_ca_bundle(verify: bool | str) -> ssl.SSLContext | None:
@@ -268,37 +266,33 @@ def find_proxy(scheme: str, host: str, port: int) -> Proxy | None:
     kind = scheme if found.get(scheme) else "all"
     url = found.get(kind)
     host = host.lower().rstrip(".")
-    address = _parse_address(host)
+    address: IPv4Address | IPv6Address | None = None
+    with suppress(ValueError):  # the host is a name
+        address = ip_address(host)
     loopback = address.is_loopback if address else f".{host}".endswith(".localhost")
     exceptions = re.split(r"[\s,]+", found.get("no", "").lower())
-    if not url or loopback or any(_matches(entry, host, port) for entry in exceptions):
+    if not url or loopback or any(_matches(entry, host, address, port) for entry in exceptions):
         return None
     variable = f"{kind}_proxy" if f"{kind}_proxy" in os.environ else f"{kind.upper()}_PROXY"
     proxy = Proxy(variable, url if "://" in url else f"http://{url}")
+    schemes = ("http", "https", "socks5", "socks5h") if find_spec("socksio") else ("http", "https")
     try:
         parts = urlsplit(proxy.url)
-        usable = parts.scheme in ("http", "https", "socks5", "socks5h") and bool(parts.hostname) and parts.port != 0
+        usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
-        raise SegmindInputError(f"Invalid proxy {proxy}. Use a URL such as 'http://proxy.example.com:3128'.")
-    if parts.scheme.startswith("socks") and find_spec("socksio") is None:
         raise SegmindInputError(
-            f"The proxy {proxy} needs the package socksio. Install httpx[socks], or set an HTTP proxy."
+            f"Cannot use the proxy {proxy}. Use a URL such as 'http://proxy.example.com:3128', or, for a SOCKS proxy, "
+            "install httpx[socks] (the package socksio)."
         )
     return proxy
-
-
-def _parse_address(host: str) -> IPv4Address | IPv6Address | None:
-    with suppress(ValueError):
-        return ip_address(host)
-    return None
 
 
 _WITH_PORT = re.compile(r"(\[.*\]|[^:]*):(\d+)")
 
 
-def _matches(entry: str, host: str, port: int) -> bool:
+def _matches(entry: str, host: str, address: IPv4Address | IPv6Address | None, port: int) -> bool:
     """
     Return whether an entry of ``NO_PROXY`` covers a host: ``*``, a name and its subdomains, an address, or a range.
 
@@ -316,5 +310,4 @@ def _matches(entry: str, host: str, port: int) -> bool:
     except ValueError:  # a name
         name = entry.removeprefix("*").strip(".")
         return bool(name) and f".{host}".endswith(f".{name}")
-    address = _parse_address(host)
     return address is not None and address in network

@@ -46,11 +46,10 @@ class SegmindHook(BaseHook):
 
     The connection's password is the API key. It is sent to the connection's own hosts and nowhere else. The methods
     raise the exceptions of :mod:`airflow_provider_segmind.exceptions` and no others, except Airflow's
-    ``AirflowNotFoundException`` for a connection that does not exist: it also means a secrets backend that is down, so
-    a retry may help. Each method can raise :class:`SegmindInputError` (the connection, an argument, or a proxy or CA
-    bundle of the environment is invalid; nothing was sent), :class:`SegmindAuthError` (the key was refused),
-    :class:`SegmindRateLimitError`, and :class:`SegmindServiceError` (Segmind or the network is down; a GET has then
-    been tried 5 times, or for a minute).
+    ``AirflowNotFoundException`` for a connection that does not exist (or a secrets backend that is down). Each can
+    raise :class:`SegmindInputError` (the connection, an argument, or a proxy or CA bundle of the environment is
+    invalid; nothing was sent), :class:`SegmindAuthError` (the key was refused), :class:`SegmindRateLimitError`, and
+    :class:`SegmindServiceError` (Segmind or the network is down; a GET was tried 5 times, or for a minute).
 
     What a trigger or sensor needs has an asynchronous twin with the prefix ``a``, which takes the same arguments.
     The shapes of responses are those of Segmind's documentation, model pages and Python client 1.3.0.
@@ -201,8 +200,7 @@ class SegmindHook(BaseHook):
         """
         Ask for a job's result: ``GET /v2/requests/{id}``. It has no outputs while the job is still running.
 
-        The response is ``{"status", "error", "images": [{"url", ...}], "output", "metrics"}``, where ``output`` can be
-        Base64 instead of a URL.
+        The response is ``{"status", "error", "images": [{"url"}], "output", "metrics"}``; ``output`` can be Base64.
 
         :param request_id: what :meth:`submit` returned
         :raises SegmindJobFailedError: the job FAILED; it was not billed
@@ -341,8 +339,7 @@ class SegmindHook(BaseHook):
             target.write(b"")
         except (AttributeError, TypeError, ValueError, OSError):  # not a file, a text file, closed, read-only, a pipe
             raise SegmindInputError(
-                f"Invalid target {redact(repr(target), limit=60)}. Use a path, or a seekable file opened for writing "
-                "in binary mode."
+                f"Invalid target {redact(repr(target), limit=60)}. Use a path or a seekable, writable binary file."
             ) from None
         sink = ResultFile(target, max_bytes=self.api.max_result_bytes, image=image)
         return self.run_operation(download(self.api, result, sink))

@@ -16,7 +16,6 @@ import asyncio
 import os
 import ssl
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -208,7 +207,7 @@ class AsyncDriver:
             )
         except (httpx.InvalidURL, TypeError, ValueError) as error:
             return TransportFailure(self._describe(error), sent=False)
-        ends = time.monotonic() + request.max_seconds
+        ends = asyncio.get_running_loop().time() + request.max_seconds
         wait = min(SLOT_SECONDS, request.max_seconds / 2)
         try:
             async with asyncio.timeout(wait):
@@ -216,7 +215,7 @@ class AsyncDriver:
         except TimeoutError:
             return TransportFailure(f"no free connection within {wait:g} s", sent=False)
         try:
-            async with asyncio.timeout(ends - time.monotonic()):
+            async with asyncio.timeout_at(ends):
                 async with aclosing(await client.send(built, stream=True)) as response:
                     return await _read(request, response)
         except _FAILURES as error:
@@ -232,10 +231,7 @@ class AsyncDriver:
     def _describe(self, error: Exception) -> str:
         said = redact(f"{type(error).__name__}: {error}".rstrip(": "), (self._settings.api_key,), limit=200)
         if "CERTIFICATE_VERIFY_FAILED" in said:
-            said += (
-                ". If your network uses certificates of a private CA, give its bundle as 'verify' in the connection's "
-                "extra, or in SSL_CERT_FILE or REQUESTS_CA_BUNDLE."
-            )
+            said += ". Name a private CA's bundle in the connection's 'verify', SSL_CERT_FILE or REQUESTS_CA_BUNDLE."
         return said
 
 
