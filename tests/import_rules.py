@@ -28,7 +28,6 @@ ORDER = (
     ("files.formats",),
     ("files.location",),
     ("files.s3",),
-    ("files.reading",),
     ("files.provenance",),
     ("files.source",),
     ("files.destination",),
@@ -59,7 +58,6 @@ know an HTTP library. ``open`` is a builtin, so calling it counts.
 HTTP_MODULES = {
     "hooks.transport",  # every request to Segmind
     "hooks.segmind",  # the type of the client that get_conn() returns
-    "files.reading",  # a source behind https:// that is sent inline: no request to Segmind, and without the key
 }
 
 

@@ -7,15 +7,22 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
 from airflow_provider_segmind.files.formats import extension_of
-from airflow_provider_segmind.files.location import Location, object_store, parse_location, quoted, without_query
+from airflow_provider_segmind.files.location import (
+    Location,
+    object_store,
+    parse_location,
+    refuse_unless_file,
+    unusable,
+    without_query,
+)
 from airflow_provider_segmind.files.provenance import (
     Provenance,
     StoredResult,
@@ -24,65 +31,41 @@ from airflow_provider_segmind.files.provenance import (
     refuse_other_image,
     sidecar_of,
 )
-from airflow_provider_segmind.files.reading import object_errors, refuse_unless_file
 from airflow_provider_segmind.files.s3 import error_code, s3_errors, s3_hook, upload
 from airflow_provider_segmind.files.source import ImageSource
-
-if TYPE_CHECKING:
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _MAX_WRITES = 4  # of one result while others write the same object at the same time
-_SAME_STORE = {"gcs": "gs", "abfss": "abfs", "az": "abfs"}
 _RESULT_EXTENSIONS = (".png", ".jpg", ".webp")
 _SAME_EXTENSION = {".jpeg": ".jpg", ".jpe": ".jpg", ".tiff": ".tif"}
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """
-    Where results go.
-
-    :param location: an object's or a file's, or that of a prefix
-    :param is_prefix: it ends in ``/``: each result is named after its source
-    """
+    """Where results go: an object or a file, or a prefix that ends in ``/``, where each is named after its source."""
 
     location: Location
     is_prefix: bool
 
     def locate(self, *, stem: str, extension: str) -> Location:
-        """
-        Return the location of one result.
-
-        :param stem: for a prefix: the name without extension; a slash in it becomes ``_``
-        :param extension: for a prefix: with or without its dot
-        """
+        """Return the location of one result. A prefix needs its name, and its extension with or without a dot."""
         if not self.is_prefix:
             return self.location
         return self.location.child(f"{stem.replace('/', '_')}.{extension.removeprefix('.')}")
 
 
 def parse_destination(value: object) -> Destination:
-    """
-    Recognise a destination. Nothing is opened; a local path is only checked for being a folder.
-
-    :param value: ``s3://bucket/key``, a local path, ``file://``, another object store's URI or an ObjectStoragePath;
-        ending in ``/`` it is a prefix
-    :raises SegmindInputError: it is empty, has an unknown scheme or no key, or is a folder without a trailing ``/``
-    """
+    """Recognise a destination. Nothing is opened; a local path is only checked for being a folder."""
     location = parse_location("destination", value)
     if location.kind == "url":
-        raise SegmindInputError(
-            f"destination is {quoted(location.uri)}, and a URL cannot be written to. Write s3://bucket/key, a local "
-            "path or another object store's URI."
-        )
+        fix = "Write s3://bucket/key, a local path or another object store's URI."
+        raise unusable("destination", location.uri, f"and a URL cannot be written to. {fix}")
     is_prefix = location.uri.endswith("/")
     if location.kind == "s3" and not location.key and not is_prefix:
-        raise SegmindInputError(
-            f"destination is {location.label!r}, which has no key. Write s3://bucket/key.png or s3://bucket/prefix/."
-        )
+        fix = "Write s3://bucket/key.png or s3://bucket/prefix/."
+        raise unusable("destination", location.uri, f"which has no key. {fix}")
     if location.kind == "file" and not is_prefix and os.path.isdir(location.uri):  # noqa: PTH112 - pathlib's may raise
         raise SegmindInputError(
             f"destination is {location.uri!r}, a folder. Write {location.uri + '/'!r} (as text, since a path object "
@@ -96,10 +79,6 @@ def check_destination(destination: Destination, *, aws_conn_id: str | None) -> N
     Refuse a destination that could not be written to, before anything is paid for. Nothing is written.
 
     What only a write can show (a policy that allows reading alone, a full disk) is not found here.
-
-    :param aws_conn_id: the AWS connection for ``s3://``; ``None`` is boto's default chain
-    :raises SegmindInputError: there is no such bucket, or no folder can be made where the path leads
-    :raises SegmindStorageError: S3 is down, slow or fails
     """
     location = destination.location
     if location.kind == "s3":
@@ -122,32 +101,23 @@ def check_destination(destination: Destination, *, aws_conn_id: str | None) -> N
                 "user may write to. Give another path."
             )
     else:
-        with object_errors(location):
-            object_store(location)  # needs the store's provider and its connection
+        with object_store(location):
+            pass  # the store's provider and its connection are there
 
 
 def refuse_same_place(source: ImageSource, target: Location) -> None:
     """
-    Refuse a result that would replace its own photo: a Clear would then pay for erasing what is erased already.
+    Refuse a result that would replace its own photo, whatever connection, link or spelling leads to it.
 
-    :param target: what :meth:`Destination.locate` returned
-    :raises SegmindInputError: both are the same object or file, whatever connection, link or spelling leads to it
+    A Clear would then pay for erasing what is erased already.
     """
-    if _place(source.location) == _place(target):
+    same = source.location.place == target.place
+    if source.location.kind == target.kind == "file":
+        same = os.path.realpath(source.location.uri) == os.path.realpath(target.uri)
+    if same:
         raise SegmindInputError(
             f"{target.where} is the image itself, and the photo would be lost. Name another folder or file."
         )
-
-
-def _place(location: Location) -> tuple[str, ...]:
-    """Return what two ways to write one place have in common."""
-    if location.kind == "s3":
-        return ("s3", location.bucket, location.key)
-    if location.kind == "file":
-        return ("file", os.path.realpath(location.uri))
-    scheme, _, rest = location.uri.partition("://")
-    authority, _, key = rest.partition("/")
-    return (_SAME_STORE.get(scheme.lower(), scheme.lower()), authority.rpartition("@")[2], key)
 
 
 def find_stored(destination: Destination, stem: str | None, *, aws_conn_id: str | None) -> StoredResult | None:
@@ -155,9 +125,6 @@ def find_stored(destination: Destination, stem: str | None, *, aws_conn_id: str 
     Return what is at a destination already, ``None`` where nothing is or nothing can be seen.
 
     :param stem: for a prefix: the name of the result without extension; the extensions of images are tried in turn
-    :param aws_conn_id: the AWS connection for ``s3://``; ``None`` is boto's default chain
-    :raises SegmindInputError: the store cannot be used at all, such as for want of credentials
-    :raises SegmindStorageError: the store is down, slow or fails
     """
     if not destination.is_prefix:
         return find_at(destination.location, aws_conn_id)
@@ -192,18 +159,11 @@ def store(
     may show a part of it meanwhile, which is removed on failure unless it replaced something.
 
     :param file: complete and seekable; read from its start, and left open
-    :param target: what :meth:`Destination.locate` returned
-    :param content_type: the media type
-    :param provenance: kept with the result
-    :param aws_conn_id: the AWS connection for ``s3://``; ``None`` is boto's default chain
-    :param s3_extra_args: what :func:`check_s3_extra_args` returned
     :param derived: the name was derived from the source's, so another image's result there is never replaced; an
         object of unknown provenance is (see :func:`refuse_other_image`)
     :raises SegmindInputError: no such bucket, access denied, another image's result is there: the user must act
     :raises SegmindStorageError: the store is down, full, slow or fails: a retry may succeed
     """
-    if target.uri.endswith("/"):
-        raise SegmindInputError(f"{target.where} is a prefix. Name the object in it.")
     written = os.path.splitext(target.uri)[1].lower()  # noqa: PTH122 - it is not always a path
     if written and _SAME_EXTENSION.get(written, written) != (fits := extension_of(content_type)) and fits != ".bin":
         log.warning("%s has the extension %s but is %s. Name it %s.", target.where, written, content_type, fits)
@@ -214,21 +174,6 @@ def store(
         _store_file(file, target, provenance, derived=derived)
     else:
         _store_object(file, target, provenance, derived=derived)
-
-
-def _refuse_other(
-    target: Location, ours: Provenance, aws_conn_id: str | None = None, hook: S3Hook | None = None
-) -> StoredResult | None:
-    """Return what is at the target, unless it is the result of another image."""
-    stored = find_at(target, aws_conn_id, hook)
-    refuse_other_image(
-        stored,
-        source=ours.source,
-        source_digest=ours.source_digest,
-        input_digest=ours.input_digest,
-        request_id=ours.request_id,
-    )
-    return stored
 
 
 def _store_s3(
@@ -251,7 +196,8 @@ def _store_s3(
     for _ in range(_MAX_WRITES):
         headers = {}
         if derived:
-            stored = _refuse_other(target, provenance, aws_conn_id, hook)
+            stored = find_at(target, aws_conn_id, hook)
+            refuse_other_image(stored, provenance)
             ours = stored.provenance if stored else None
             if ours and (ours.request_id, ours.sha256) == (provenance.request_id, provenance.sha256):
                 return  # an attempt whose response was lost, or an earlier try, has stored it
@@ -280,16 +226,14 @@ def _store_s3(
 
 
 def _store_file(file: BinaryIO, target: Location, provenance: Provenance, *, derived: bool) -> None:
-    def place(part: Path, path: Path) -> None:
-        with _locked(path.parent):
+    with ExitStack() as lock:
+        with write_atomically(target.uri, target.parameter) as copy:
+            shutil.copyfileobj(file, copy, _CHUNK)
+            lock.enter_context(_locked(Path(target.uri).parent))
             if derived:
-                _refuse_other(target, provenance)
-            part.replace(path)
-            with write_atomically(sidecar_of(target.uri), target.parameter) as sidecar:
-                sidecar.write(as_sidecar(provenance, path.stat().st_size))
-
-    with write_atomically(target.uri, target.parameter, place=place) as copy:
-        shutil.copyfileobj(file, copy, _CHUNK)
+                refuse_other_image(find_at(target, None), provenance)
+        with write_atomically(sidecar_of(target.uri), target.parameter) as sidecar:
+            sidecar.write(as_sidecar(provenance, file.tell()))
 
 
 @contextmanager
@@ -308,23 +252,14 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _replace(part: Path, path: Path) -> None:
-    part.replace(path)
-
-
 @contextmanager
-def write_atomically(
-    target: str | os.PathLike[str], parameter: str = "target", *, place: Callable[[Path, Path], None] = _replace
-) -> Iterator[BinaryIO]:
+def write_atomically(target: str | os.PathLike[str], parameter: str = "target") -> Iterator[BinaryIO]:
     """
     Lend a file that appears at ``target`` whole when the block succeeds, and not at all when it fails.
 
     Missing folders are made. A process that is killed meanwhile leaves a hidden ``.part`` file beside the target.
     Python's own errors name a path in full, so they are not chained to these.
 
-    :param target: the path of a file; what is there is replaced
-    :param parameter: what errors call it
-    :param place: moves the finished file to its place
     :raises SegmindInputError: before the block: no file can be there, or the worker's user may not write it
     :raises SegmindStorageError: the disk is full or fails
     """
@@ -342,7 +277,7 @@ def write_atomically(
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            place(part, path)
+            part.replace(path)
         finally:
             part.unlink(missing_ok=True)
     except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
@@ -356,11 +291,10 @@ def write_atomically(
 
 
 def _store_object(file: BinaryIO, target: Location, provenance: Provenance, *, derived: bool) -> None:
-    with object_errors(target):
-        fs, name = object_store(target)
+    with object_store(target) as (fs, name):
         if derived:
             # fsspec has no conditional writes: what is stored between this and the write is replaced unseen.
-            _refuse_other(target, provenance)
+            refuse_other_image(find_at(target, None), provenance)
         replaces = fs.exists(name)
         out = fs.open(name, "wb")
         try:

@@ -19,54 +19,46 @@ HEAD = 512
 _PIECE = 1 << 20  # No check holds more than this in memory, whatever the file says about its own lengths.
 _MAX_SEGMENTS = 4096  # A JPEG has a few dozen; a file of nothing but fill bytes must not cost minutes.
 
-# Media type: the extension of a result file, and what errors call such a file.
-_FORMATS = {
-    "application/json": (".json", "JSON"),
-    "application/pdf": (".pdf", "a PDF document"),
-    "application/zip": (".zip", "a ZIP archive"),
-    "audio/flac": (".flac", "a FLAC sound file"),
-    "audio/mp4": (".m4a", "an M4A sound file"),
-    "audio/mpeg": (".mp3", "an MP3 sound file"),
-    "audio/wav": (".wav", "a WAV sound file"),
-    "image/avif": (".avif", "an AVIF image"),
-    "image/bmp": (".bmp", "a BMP image"),
-    "image/gif": (".gif", "a GIF image"),
-    "image/heic": (".heic", "a HEIC photo (as iPhones take)"),
-    "image/heif": (".heif", "a HEIF image"),
-    "image/jp2": (".jp2", "a JPEG 2000 image"),
-    "image/jpeg": (".jpg", "a JPEG image"),
-    "image/jxl": (".jxl", "a JPEG XL image"),
-    "image/png": (".png", "a PNG image"),
-    "image/svg+xml": (".svg", "an SVG drawing"),
-    "image/tiff": (".tif", "a TIFF image, or a raw photo built like one (DNG, NEF, ARW)"),
-    "image/vnd.adobe.photoshop": (".psd", "a Photoshop document (PSD)"),
-    "image/webp": (".webp", "a WEBP image"),
-    "image/x-camera-raw": (".raw", "a camera's raw photo"),
-    "image/x-icon": (".ico", "an icon (ICO)"),
-    "model/gltf-binary": (".glb", "a glTF model (GLB)"),
-    "text/html": (".html", "an HTML page"),
-    "text/plain": (".txt", "text"),
-    "video/mp4": (".mp4", "an MP4 video"),
-    "video/quicktime": (".mov", "a QuickTime video"),
-    "video/webm": (".webm", "a WEBM or Matroska video"),
+# Media type: the extension of a result file, what errors call such a file, and how it begins. The first match counts.
+_FORMATS: dict[str, tuple[str, str, tuple[bytes, ...]]] = {
+    "application/json": (".json", "JSON", ()),
+    "application/pdf": (".pdf", "a PDF document", (b"%PDF",)),
+    "application/zip": (".zip", "a ZIP archive", (b"PK\3\4",)),
+    "audio/flac": (".flac", "a FLAC sound file", (b"fLaC",)),
+    "audio/mp4": (".m4a", "an M4A sound file", ()),
+    "audio/mpeg": (".mp3", "an MP3 sound file", (b"ID3",)),
+    "audio/wav": (".wav", "a WAV sound file", ()),
+    "image/avif": (".avif", "an AVIF image", ()),
+    "image/bmp": (".bmp", "a BMP image", ()),
+    "image/gif": (".gif", "a GIF image", (b"GIF87a", b"GIF89a")),
+    "image/heic": (".heic", "a HEIC photo (as iPhones take)", ()),
+    "image/heif": (".heif", "a HEIF image", ()),
+    "image/jp2": (".jp2", "a JPEG 2000 image", (b"\0\0\0\x0cjP  \r\n\x87\n",)),
+    "image/jpeg": (".jpg", "a JPEG image", (b"\xff\xd8\xff",)),
+    "image/jxl": (".jxl", "a JPEG XL image", (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")),
+    "image/png": (".png", "a PNG image", (b"\x89PNG\r\n\x1a\n",)),
+    "image/svg+xml": (".svg", "an SVG drawing", ()),
+    # CR2, ORF, RW2 and RAF; CR2 is built like a TIFF, so it has to come before that
+    "image/x-camera-raw": (
+        ".raw",
+        "a camera's raw photo",
+        (b"II*\0\x10\0\0\0CR", b"IIRO", b"IIU\0", b"FUJIFILMCCD-RAW"),
+    ),
+    "image/tiff": (
+        ".tif",
+        "a TIFF image, or a raw photo built like one (DNG, NEF, ARW)",
+        (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    ),
+    "image/vnd.adobe.photoshop": (".psd", "a Photoshop document (PSD)", (b"8BPS",)),
+    "image/webp": (".webp", "a WEBP image", ()),
+    "image/x-icon": (".ico", "an icon (ICO)", (b"\0\0\1\0",)),
+    "model/gltf-binary": (".glb", "a glTF model (GLB)", (b"glTF",)),
+    "text/html": (".html", "an HTML page", ()),
+    "text/plain": (".txt", "text", ()),
+    "video/mp4": (".mp4", "an MP4 video", ()),
+    "video/quicktime": (".mov", "a QuickTime video", ()),
+    "video/webm": (".webm", "a WEBM or Matroska video", (b"\x1a\x45\xdf\xa3",)),
 }
-_SIGNATURES = (  # the first that matches counts
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    ((b"GIF87a", b"GIF89a"), "image/gif"),
-    ((b"II*\0\x10\0\0\0CR", b"IIRO", b"IIU\0", b"FUJIFILMCCD-RAW"), "image/x-camera-raw"),  # CR2, ORF, RW2, RAF
-    ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "image/tiff"),
-    (b"8BPS", "image/vnd.adobe.photoshop"),
-    ((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"), "image/jxl"),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "image/jp2"),
-    (b"\0\0\1\0", "image/x-icon"),
-    (b"%PDF", "application/pdf"),
-    (b"\x1a\x45\xdf\xa3", "video/webm"),
-    (b"glTF", "model/gltf-binary"),
-    (b"fLaC", "audio/flac"),
-    (b"ID3", "audio/mpeg"),
-    (b"PK\3\4", "application/zip"),
-)
 _BRANDS = {  # the kinds of ISO base media files (ISO/IEC 14496-12); any other is a video
     b"avif": "image/avif",
     b"avis": "image/avif",
@@ -81,9 +73,8 @@ _BRANDS = {  # the kinds of ISO base media files (ISO/IEC 14496-12); any other i
 }
 _ALIASES = {"audio/x-wav": "audio/wav", "image/jpg": "image/jpeg", "image/x-ms-bmp": "image/bmp"}
 # Their files always begin with a signature, so a file that is declared as one and has none is something else.
-_SIGNED = {kind for kind in _FORMATS if kind.startswith("image/")} - {"image/svg+xml"} | {
-    "application/pdf",
-    "video/mp4",
+_SIGNED = {*(kind for kind in _FORMATS if kind.startswith("image/")), "application/pdf", "video/mp4"} - {
+    "image/svg+xml"
 }
 # A whole file of these always tells its size; where none can be read, its header is broken.
 _SIZED = frozenset({"image/avif", "image/bmp", "image/gif", "image/heic", "image/jpeg", "image/png", "image/webp"})
@@ -91,8 +82,8 @@ _SIZED = frozenset({"image/avif", "image/bmp", "image/gif", "image/heic", "image
 
 def sniff(head: bytes) -> str | None:
     """Return the media type that a file's first bytes prove, ``None`` where they prove none."""
-    for signature, kind in _SIGNATURES:
-        if head.startswith(signature):
+    for kind, (_, _, signatures) in _FORMATS.items():
+        if head.startswith(signatures):
             return kind
     if head.startswith(b"RIFF"):
         return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(head[8:12])
@@ -141,10 +132,8 @@ def image_size(file: BinaryIO) -> tuple[int, int] | None:
     """
     Return the width and height of an image in pixels as it is stored, before any rotation that its EXIF data asks for.
 
-    Only headers are read, each of a few bytes, so a large chunk in the file costs no memory.
-
-    :param file: a whole file, or its first bytes in a ``BytesIO``
-    :return: ``None`` where the format does not tell, or the header lies beyond the bytes that are there
+    It is ``None`` where the format does not tell, or the header lies beyond the bytes that are there. Only headers are
+    read, each of a few bytes, so a large chunk in the file costs no memory.
     """
     file.seek(0)
     head = file.read(64)
@@ -157,20 +146,20 @@ def image_size(file: BinaryIO) -> tuple[int, int] | None:
 
 
 def _read_size(file: BinaryIO, head: bytes, kind: str) -> tuple[int, int] | None:
+    if kind == "image/jpeg":
+        return _jpeg_size(file)
+    if kind == "image/webp":
+        return _webp_size(head)
+    if kind in ("image/avif", "image/heic", "image/heif"):
+        return _heif_size(file)
     width = height = 0
     if kind == "image/png":
         width, height = struct.unpack_from(">II", head, 16)
-    elif kind == "image/jpeg":
-        return _jpeg_size(file)
-    elif kind == "image/webp":
-        return _webp_size(head)
     elif kind == "image/gif":
         width, height = struct.unpack_from("<HH", head, 6)
     elif kind == "image/bmp":
         old = head[14:18] == b"\x0c\0\0\0"
         width, height = struct.unpack_from("<HH" if old else "<ii", head, 18)
-    elif kind in ("image/avif", "image/heic", "image/heif"):
-        return _heif_size(file)
     return width, abs(height)  # a BMP that is stored from top to bottom has a negative height
 
 
@@ -223,12 +212,7 @@ def file_digest(file: BinaryIO) -> str:
 
 
 def check_whole(file: BinaryIO, content_type: str) -> None:
-    """
-    Check that a file has its end. Files of a type that does not tell pass.
-
-    :param content_type: what the first bytes prove
-    :raises ValueError: the file is cut short or damaged
-    """
+    """Raise ``ValueError`` unless a file of this proven type has its end. Files of a type that does not tell pass."""
     size, whole = file.seek(0, os.SEEK_END), True
     if content_type == "image/png":
         whole = _png_is_whole(file)
@@ -286,10 +270,9 @@ def _boxes_are_whole(file: BinaryIO, size: int) -> bool:
 
 class ResultFile:
     """
-    Take a result's body into a file and check it; what :func:`~airflow_provider_segmind.api.download.download` fills.
+    Takes a result's body into a file and checks it: a :class:`~airflow_provider_segmind.api.download.ResultSink`.
 
     :param file: open for reading and writing, seekable; emptied whenever a body begins
-    :param max_bytes: a larger body is refused
     :param image: whether it must be an image, whatever the service declares
     """
 
@@ -300,12 +283,7 @@ class ResultFile:
         self.begin({})
 
     def begin(self, headers: Mapping[str, str]) -> None:
-        """
-        Forget what was written before, and start on a new body.
-
-        :param headers: of the response, with lower-case names
-        :raises SegmindOutputError: the body is announced to be too large
-        """
+        """Start over with a new body, unless its headers announce too much."""
         self._file.seek(0)
         self._file.truncate()
         self.size = 0
@@ -316,23 +294,14 @@ class ResultFile:
         self._check_size(self.expected or 0)
 
     def write(self, chunk: bytes) -> None:
-        """
-        Append a piece of the body.
-
-        :raises SegmindOutputError: the body is too large
-        """
+        """Append a piece of the body, unless it is too large by now."""
         self.size += len(chunk)
         self._check_size(self.size)
         self._digest.update(chunk)
         self._file.write(chunk)
 
     def finish(self, declared: str | None) -> SegmindFile:
-        """
-        Check the whole file and describe it.
-
-        :param declared: the media type that the service named, if any
-        :raises ValueError: the file is not what it has to be, or not whole; the text says what it looks like
-        """
+        """Check the whole file and describe it; a ``ValueError`` says what is wrong with it."""
         self._file.seek(0)
         head = self._file.read(HEAD)
         proven, declared = sniff(head), normalise(declared)

@@ -1,16 +1,24 @@
-"""Locations: how a user writes where something lies, parsed once and passed on as a value. Nothing is opened here."""
+"""
+Locations: how a user writes where something lies, parsed once and passed on as a value.
+
+Parsing opens nothing. What a local disk or an object store other than S3 raises is converted here, too.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_segmind.api.redaction import redact
-from airflow_provider_segmind.exceptions import SegmindInputError
+from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
 
 S3_SCHEMES = frozenset({"s3", "s3a", "s3n"})
 URL_SCHEMES = frozenset({"http", "https"})
@@ -20,6 +28,7 @@ _KNOWN_STORES = frozenset({"abfs", "abfss", "adl", "az", "gcs", "gs", "hdfs", "m
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?")
 _NO_SCHEME = re.compile(r"//[\w-]+(\.[\w-]+)+(:\d+)?/")  # as web pages write addresses: //cdn.example.com/x.png
 _USER = re.compile(r"^([A-Za-z][\w+.-]*:/*)[^/]*@")  # also where a slash is missing
+_SAME_STORE = {"gcs": "gs", "abfss": "abfs", "az": "abfs"}
 _QUERY = re.compile(r"\?(?=.*=).*", re.DOTALL)
 _QUOTED = 60
 
@@ -29,13 +38,10 @@ class Location:
     """
     Where something lies, or is to be written.
 
-    :param kind: how it is opened
     :param uri: ``s3://bucket/key``, a local path, a URL, another object store's URI, or the Base64 of an inline image
     :param label: its name in XCom, logs, metadata and errors: no query, no user or connection, no Base64
     :param parameter: the parameter that it was given as, for errors
-    :param bucket: for S3
-    :param key: for S3
-    :param conn_id: for S3: the connection in the URI (``s3://conn@bucket/key``, as ObjectStoragePath writes it)
+    :param conn_id: the connection in an S3 URI (``s3://conn@bucket/key``, as ObjectStoragePath writes it)
     """
 
     kind: Literal["url", "s3", "file", "object", "inline"]
@@ -51,6 +57,18 @@ class Location:
         """The beginning of an error about this location."""
         return f"{self.parameter}: {self.label}"
 
+    @property
+    def place(self) -> str:
+        """The same text for every spelling and connection that leads there; links are not followed."""
+        if self.kind == "s3":
+            return f"s3://{self.bucket}/{self.key}"
+        if self.kind == "file":
+            return f"file://{os.path.abspath(self.uri)}"  # noqa: PTH100 - pathlib does not resolve ".."
+        scheme, _, rest = self.uri.partition("://")
+        authority, _, key = rest.partition("/")
+        scheme = _SAME_STORE.get(scheme.lower(), scheme.lower())
+        return f"{scheme}://{authority.rpartition('@')[2]}/{key}"
+
     def child(self, name: str) -> Location:
         """Return the location of a name directly below this prefix."""
         key = self.key + name if self.kind == "s3" else ""
@@ -58,14 +76,7 @@ class Location:
 
 
 def parse_location(parameter: str, value: object) -> Location:
-    """
-    Recognise a location.
-
-    :param parameter: the name of the parameter, for errors
-    :param value: a URL, ``s3://bucket/key``, a local path, ``file://``, another object store's URI, a path object or
-        an ObjectStoragePath
-    :raises SegmindInputError: it is none of these
-    """
+    """Recognise a URL, an S3 URI, a local path, ``file://``, another object store's URI or an ObjectStoragePath."""
     text = text_of(parameter, value)
     scheme = scheme_of(parameter, text)
     if scheme in S3_SCHEMES:
@@ -75,23 +86,18 @@ def parse_location(parameter: str, value: object) -> Location:
     if scheme and scheme != "file":
         location = Location("object", text, public(text), parameter)
         if scheme not in _KNOWN_STORES:
-            object_store(location)
+            with object_store(location):
+                pass  # refuses a scheme that no installed provider knows
         return location
     if _NO_SCHEME.match(text):
-        raise SegmindInputError(
-            f"{parameter} is {quoted(text)}, which has no scheme. Write {quoted(f'https:{text}')} for a URL, or start "
-            "a local path with a single slash."
-        )
+        fix = f"Write {quoted(f'https:{text}')} for a URL, or start a local path with a single slash."
+        raise unusable(parameter, text, f"which has no scheme. {fix}")
     path = _local_path(parameter, text, is_uri=scheme == "file")
     return Location("file", path, public(path), parameter)
 
 
 def text_of(parameter: str, value: object) -> str:
-    """
-    Return the text of a parameter that is like a path. Spaces at its end stay, as a key or a name may end in one.
-
-    :raises SegmindInputError: it is another type, empty, or what a template renders to when it finds nothing
-    """
+    """Return the text of a parameter that is like a path. Spaces at its end stay, as a key may end in one."""
     # Airflow 3's ObjectStoragePath is no os.PathLike; its own text keeps the connection id.
     if value is not None and not isinstance(value, str | os.PathLike) and not hasattr(value, "protocol"):
         raise SegmindInputError(
@@ -109,24 +115,18 @@ def text_of(parameter: str, value: object) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise SegmindInputError(f"{parameter} is {quoted(text)}, which is not valid UTF-8. Rename the file.") from error
+        raise unusable(parameter, text, "which is not valid UTF-8. Rename the file.") from error
     return text
 
 
 def scheme_of(parameter: str, text: str) -> str:
-    """
-    Return the lower-case scheme of a text, empty for a local path.
-
-    :raises SegmindInputError: the slashes after a scheme are missing, as in ``s3:/bucket/key``
-    """
+    """Return the lower-case scheme of a text, empty for a local path; refuse one without its slashes, ``s3:/b/k``."""
     match = _SCHEME.match(text)
-    if match is None:
-        return ""
-    scheme = match[1].lower()
-    if match[2]:
+    scheme = match[1].lower() if match else ""
+    if match is None or match[2]:
         return scheme
     if scheme in S3_SCHEMES | URL_SCHEMES | _KNOWN_STORES | {"file"}:
-        raise SegmindInputError(f"{parameter} is {quoted(text)}. Write {scheme}:// with two slashes.")
+        raise unusable(parameter, text, f"which lacks a slash. Write {scheme}:// with two slashes.")
     return ""  # a colon in the name of a file
 
 
@@ -135,7 +135,7 @@ def _s3(parameter: str, text: str) -> Location:
     authority, slash, key = text.partition("://")[2].partition("/")
     conn_id, _, bucket = authority.rpartition("@")
     if not bucket:
-        raise SegmindInputError(f"{parameter} is {quoted(text)}, which names no bucket. Write s3://bucket/key.")
+        raise unusable(parameter, text, "which names no bucket. Write s3://bucket/key.")
     uri = f"s3://{authority}{slash}{key}"
     return Location("s3", uri, public(uri), parameter, bucket, key, conn_id or None)
 
@@ -147,9 +147,7 @@ def _url(parameter: str, text: str) -> Location:
     except ValueError:
         host = None
     if not host or re.search(r"\s", text):
-        raise SegmindInputError(
-            f"{parameter} is {quoted(text)}, which is not a valid URL. Check its host and port, and encode its spaces."
-        )
+        raise unusable(parameter, text, "which is not a valid URL. Check its host and port, and encode its spaces.")
     return Location("url", text, public(text), parameter)
 
 
@@ -158,25 +156,20 @@ def _local_path(parameter: str, text: str, *, is_uri: bool) -> str:
     if is_uri:
         host, slash, rest = text[len("file://") :].partition("/")
         if host not in {"", "localhost"} or not slash:
-            raise SegmindInputError(
-                f"{parameter} is {quoted(text)}, whose host is {host!r}. Write file:///folder/image.png, with three "
-                "slashes."
-            )
+            fix = "Write file:///folder/image.png, with three slashes."
+            raise unusable(parameter, text, f"whose host is {host!r}. {fix}")
         path = "/" + unquote(rest)
     if "\0" in path:
-        raise SegmindInputError(f"{parameter} is {quoted(path)}, which has a NUL in it. No path can.")
+        raise unusable(parameter, path, "which has a NUL in it. No path can.")
     if path.startswith("~"):
         folder = "/" if path.endswith("/") else ""  # pathlib drops the slash that marks a folder
         try:
             path = str(Path(path).expanduser()) + folder
         except RuntimeError as error:
-            raise SegmindInputError(
-                f"{parameter} is {quoted(path)}, and there is no such home on this worker. Write the path in full."
-            ) from error
+            fault = "and there is no such home on this worker. Write the path in full."
+            raise unusable(parameter, path, fault) from error
     if is_too_long(path):
-        raise SegmindInputError(
-            f"{parameter} is {quoted(path)}, {len(path)} characters. Neither a path nor a name in it can be so long."
-        )
+        raise unusable(parameter, path, f"{len(path)} characters. Neither a path nor a name in it can be so long.")
     return path
 
 
@@ -185,26 +178,73 @@ def is_too_long(path: str) -> bool:
     return len(os.fsencode(path)) >= 4096 or any(len(os.fsencode(name)) > 255 for name in path.split("/"))
 
 
-def object_store(location: Location) -> tuple[Any, str]:
-    """
-    Return the fsspec file system of another object store's location, and the path in it.
+@contextmanager
+def open_file(path: str | os.PathLike[str], parameter: str) -> Iterator[BinaryIO]:
+    """Open a local file for reading. Python's own errors name a path in full, so they are not chained to ours."""
+    text = without_query(os.fspath(path))
+    where = f"{parameter}: {text!r}"
+    try:
+        refuse_unless_file(Path(path), where)  # before it is opened: opening a pipe waits for its other end
+        with Path(path).open("rb") as file:
+            yield file
+    except (FileNotFoundError, NotADirectoryError):
+        key = "" if text.startswith(("/", ".")) else f" If it is a key in S3, write s3://bucket/{text}."
+        raise SegmindInputError(
+            f"{where}: no such file on this worker. Check the path, and that every worker sees that disk.{key}"
+        ) from None
+    except PermissionError:
+        raise SegmindInputError(f"{where} cannot be read. Let the worker's user read it.") from None
+    except OSError as error:
+        raise SegmindStorageError(f"{where} cannot be read: {error.strerror or error}.") from None
 
-    :raises SegmindInputError: the store cannot be opened in this installation, whatever a retry does
+
+def refuse_unless_file(path: Path, where: str) -> None:
+    """Refuse a path at which there is a folder, a pipe or a device; ``where`` is how the error begins."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise
+        reason = getattr(error, "strerror", error)
+        raise SegmindInputError(f"{where} is not a path ({reason}). Give the path of a file.") from None
+    if not stat.S_ISREG(mode):
+        what = "a folder. Name a file in it" if stat.S_ISDIR(mode) else "not a regular file. Name one"
+        raise SegmindInputError(f"{where} is {what}.")
+
+
+@contextmanager
+def object_store(location: Location) -> Iterator[tuple[Any, str]]:
     """
+    Lend the fsspec file system of another object store's location, and the path in it.
+
+    What the file system raises meanwhile is converted into what the user should do about it.
+    """
+    where = location.where
     try:
         from airflow.providers.common.compat.sdk import ObjectStoragePath
 
         path: Any = ObjectStoragePath(location.uri)  # untyped on some Airflow versions
         # Through path.fs, which is Airflow's: without a connection, the path's own methods use another one.
-        fs, name = path.fs, path.path
+        found = path.fs, path.path
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         # A universal-pathlib that does not fit this Airflow fails with any of these.
         raise SegmindInputError(
-            f"{location.where}: Airflow cannot open this store ({type(error).__name__}: {redact(error)}). Check the "
-            "scheme and the connection, and install the store's provider with its fsspec extra and the "
-            "universal-pathlib that Airflow's constraints name."
+            f"{where}: Airflow cannot open this store ({type(error).__name__}: {redact(error)}). Check the scheme and "
+            "the connection, and install the store's provider with its fsspec extra and the universal-pathlib that "
+            "Airflow's constraints name."
         ) from error
-    return fs, name
+    try:
+        yield found
+    except (SegmindInputError, SegmindStorageError):
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SegmindInputError(f"{where}: the store has no such object or bucket. Check the name.") from error
+    except IsADirectoryError as error:
+        raise SegmindInputError(f"{where} is a folder. Name an object in it.") from error
+    except PermissionError as error:
+        raise SegmindInputError(f"{where}: the store refused access. Check its connection.") from error
+    except Exception as error:  # each fsspec implementation brings errors of its own
+        raise SegmindStorageError(f"{where}: the store failed ({type(error).__name__}). Try again later.") from error
 
 
 def public(text: str) -> str:
@@ -232,3 +272,8 @@ def quoted(text: str) -> str:
         text = text.partition("?")[0].rpartition("@")[2]
     text = _USER.sub(r"\1", text)
     return repr(text if len(text) <= _QUOTED else f"{text[:_QUOTED]}...")
+
+
+def unusable(parameter: str, text: str, fault: str) -> SegmindInputError:
+    """Return the error about a value; ``fault`` goes on after the value and says what to do."""
+    return SegmindInputError(f"{parameter} is {quoted(text)}, {fault}")

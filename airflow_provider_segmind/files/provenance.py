@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -20,7 +21,6 @@ from urllib.parse import quote, unquote
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
 from airflow_provider_segmind.files.formats import HEAD, file_digest, sniff
 from airflow_provider_segmind.files.location import Location, object_store
-from airflow_provider_segmind.files.reading import object_errors
 from airflow_provider_segmind.files.s3 import error_code, s3_errors, s3_hook
 
 if TYPE_CHECKING:
@@ -36,14 +36,11 @@ class Provenance:
     """
     What a stored result was made from.
 
-    :param request_id: Segmind's id of the request that made it
-    :param model: the model's slug
+    :param request_id: empty before the job is submitted
     :param source: the label of the source image, ``None`` where there is none
     :param source_digest: :attr:`ImageSource.digest`
     :param input_digest: of the model, the flags and the identity of the image
-    :param sha256: of the result file, hexadecimal
-    :param width: of the result, in pixels
-    :param height: of the result, in pixels
+    :param sha256: of the result file, hexadecimal, as its width and height in pixels are the result's
     """
 
     request_id: str
@@ -56,11 +53,7 @@ class Provenance:
     height: int | None = None
 
     def as_metadata(self, others: Mapping[str, str]) -> dict[str, str]:
-        """
-        Return it as metadata of an S3 object, in percent-encoded ASCII.
-
-        :param others: metadata that is stored with it; the source's label is cut to the room that is left
-        """
+        """Return it with others as an S3 object's metadata, in percent-encoded ASCII; a long label is cut to fit."""
         facts = {_name(key): quote(str(value), safe=_SAFE) for key, value in asdict(self).items() if value is not None}
         metadata = {**others, **facts, _name("source"): ""}
         room = _MAX_METADATA - sum(len(name) + len(value) for name, value in metadata.items())
@@ -90,10 +83,9 @@ class StoredResult:
     """
     A file or an object that is at a destination.
 
-    :param size: in bytes
     :param content_type: as S3 has it; elsewhere by the file's signature
     :param etag: in S3
-    :param provenance: what it was made from, ``None`` where that is not known
+    :param provenance: ``None`` where it is not known
     """
 
     location: Location
@@ -107,17 +99,13 @@ def find_at(location: Location, aws_conn_id: str | None, hook: S3Hook | None = N
     """
     Return what is at a location, ``None`` where nothing is or nothing can be seen.
 
-    :param aws_conn_id: the AWS connection for ``s3://``; ``None`` is boto's default chain
     :param hook: for S3, where one is there already: a client takes longer to make than to use
-    :raises SegmindInputError: the store cannot be used at all, such as for want of credentials
-    :raises SegmindStorageError: the store is down, slow or fails
     """
     if location.kind == "s3":
         return _find_in_s3(location, aws_conn_id, hook)
     if location.kind == "file":
         return _find_file(location)
-    with object_errors(location):
-        fs, name = object_store(location)
+    with object_store(location) as (fs, name):
         if not fs.exists(name):
             return None
         sidecar = sidecar_of(name)
@@ -156,12 +144,11 @@ def _find_file(location: Location) -> StoredResult | None:
 
 def _with_sidecar(location: Location, file: BinaryIO, sidecar: bytes) -> StoredResult:
     content_type, size = sniff(file.read(HEAD)), file.seek(0, os.SEEK_END)
-    try:
+    provenance = None
+    with suppress(ValueError, KeyError, TypeError, AttributeError):  # damaged, or not ours
         facts = json.loads(sidecar)
-        written = (facts.pop("version"), facts.pop("size"))
-    except (ValueError, KeyError, TypeError, AttributeError):  # damaged, or not ours
-        return StoredResult(location, size, content_type, None, None)
-    provenance = Provenance.from_facts(facts) if written == (_VERSION, size) else None
+        if (facts.pop("version"), facts.pop("size")) == (_VERSION, size):
+            provenance = Provenance.from_facts(facts)
     if provenance is not None and file_digest(file) != provenance.sha256:
         provenance = None
     return StoredResult(location, size, content_type, None, provenance)
@@ -181,41 +168,30 @@ def sidecar_of(path: str) -> str:
     return f"{folder}{slash}{hidden}"
 
 
-def refuse_other_image(
-    stored: StoredResult | None,
-    *,
-    source: str | None,
-    source_digest: str,
-    input_digest: str,
-    request_id: str | None = None,
-) -> None:
+def refuse_other_image(stored: StoredResult | None, ours: Provenance) -> None:
     """
     Refuse to replace the result of another image at a name that was derived from the source's.
 
     A file without provenance is not refused. It is not a result that this provider paid for (or one that somebody has
     replaced since), and to replace what lies at a destination is what ``if_exists="overwrite"`` says.
-
-    :param stored: what is there
-    :param source: the label of the image whose result is to be stored
-    :param source_digest: its :attr:`ImageSource.digest`
-    :param input_digest: where it is the same, so is the image, whatever its source is called
-    :param request_id: of the result that is to be stored, where it is paid for already
-    :raises SegmindInputError: the stored result is that of another image; both are named
     """
-    known = stored.provenance if stored else None
-    if stored is None or known is None or known.source_digest == source_digest or known.input_digest == input_digest:
+    if stored is None or (theirs := stored.provenance) is None:
         return
-    other = f"{known.source} (the same address with another query)" if known.source == source else known.source
+    # Where the input digest is the same, so is the image, whatever its source is called.
+    if theirs.source_digest == ours.source_digest or theirs.input_digest == ours.input_digest:
+        return
+    other = f"{theirs.source} (the same address with another query)" if theirs.source == ours.source else theirs.source
     paid = ""
-    if request_id is not None:
+    if ours.request_id:
         paid = (
-            f" The result of request {request_id} is paid for and stays at Segmind for 7 days. Clear the task after "
-            "the change; nothing is paid again."
+            f" The result of request {ours.request_id} is paid for and stays at Segmind for 7 days. Clear the task "
+            "after the change; nothing is paid again."
         )
     raise SegmindInputError(
         f"{stored.location.where} holds the result of another image, {other}, and would be replaced by that of "
-        f"{source}. Give the sources of each folder a prefix of their own, or name the object in `destination`.{paid}",
-        request_id=request_id,
+        f"{ours.source}. Give the sources of each folder a prefix of their own, or name the object in `destination`."
+        f"{paid}",
+        request_id=ours.request_id or None,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 MAX_PRESIGNED_SECONDS = 7 * 24 * 3600  # SigV4 allows no more
 
 # botocore's own are 60 s and 5 attempts for each request: a dead endpoint would hold a worker slot for ten minutes.
-_CONFIG = {
-    "connect_timeout": 10,
-    "read_timeout": 60,
-    "retries": {"mode": "standard", "total_max_attempts": 3},
-}
+_CONFIG = {"connect_timeout": 10, "read_timeout": 60, "retries": {"mode": "standard", "total_max_attempts": 3}}
 # Errors with a 4xx status that a retry may end.
 _TEMPORARY = frozenset(
     {"RequestTimeout", "ExpiredToken", "NoSuchUpload", "BadDigest", "IncompleteBody", "OperationAborted"}
@@ -60,48 +56,38 @@ def check_s3_extra_args(value: object) -> dict[str, Any]:
 
     ``Metadata`` is stored together with our own, whose names begin with ``segmind-``. ``ContentType`` and checksum
     values are refused, as they depend on the file.
-
-    :param value: a mapping of boto3's names to their values, or ``None``
-    :raises SegmindInputError: a name is unknown, or a value is not what boto3 takes
     """
     if value is None:
         return {}
     if not isinstance(value, Mapping):
         raise SegmindInputError(f"s3_extra_args is {redact(repr(value), limit=60)}. Give a dict of boto3's names.")
     for name, argument in value.items():
-        _check_extra_arg(name, argument)
+        if fault := _fault_of(name, argument):
+            raise SegmindInputError(f"s3_extra_args{fault}")
     return dict(value)
 
 
-def _check_extra_arg(name: object, argument: object) -> None:
+def _fault_of(name: object, argument: Any) -> str | None:
+    """Return what is wrong with an upload argument, as the end of an error."""
     if name == "ContentType":
-        raise SegmindInputError("s3_extra_args names ContentType, which is set by what the result is. Leave it out.")
+        return " names ContentType, which is set by what the result is. Leave it out."
     if name not in _EXTRA_ARGS:
         lower = {known.lower(): known for known in _EXTRA_ARGS}
         near = get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
         hint = f"Did you mean {lower[near[0]]!r}?" if near else f"Known are {', '.join(sorted(_EXTRA_ARGS))}."
-        raise SegmindInputError(
-            f"s3_extra_args names {redact(name, limit=60)!r}, which is not an upload argument of boto3. {hint}"
-        )
-    if name == "Metadata":
-        _check_metadata(argument)
-    elif not isinstance(argument, str | datetime):
-        hint = "Write 'key=value&other=value'." if name == "Tagging" else "Give a string."
-        raise SegmindInputError(f"s3_extra_args[{name!r}] is of type {type(argument).__name__}. {hint}")
-
-
-def _check_metadata(metadata: object) -> None:
-    if not isinstance(metadata, Mapping):
-        raise SegmindInputError(f"s3_extra_args['Metadata'] is of type {type(metadata).__name__}. Give a dict.")
-    size = 0
-    for name, value in metadata.items():
-        if not (isinstance(name, str) and isinstance(value, str) and f"{name}{value}".isascii()):
-            raise SegmindInputError(f"s3_extra_args['Metadata'][{redact(name, limit=60)!r}] must be an ASCII string.")
-        if name.lower().startswith("segmind-"):
-            raise SegmindInputError(f"s3_extra_args['Metadata'] has the name {name!r}, which is ours. Rename it.")
-        size += len(name) + len(value)
-    if size > _MAX_USER_METADATA:
-        raise SegmindInputError(f"s3_extra_args['Metadata'] has {size} bytes. At most {_MAX_USER_METADATA} fit.")
+        return f" names {redact(name, limit=60)!r}, which is not an upload argument of boto3. {hint}"
+    if not isinstance(argument, Mapping if name == "Metadata" else str | datetime):
+        hint = {"Metadata": "Give a dict.", "Tagging": "Write 'key=value&other=value'."}.get(name, "Give a string.")
+        return f"[{name!r}] is of type {type(argument).__name__}. {hint}"
+    if name != "Metadata":
+        return None
+    for key, value in argument.items():
+        if not (isinstance(key, str) and isinstance(value, str) and f"{key}{value}".isascii()):
+            return f"['Metadata'][{redact(key, limit=60)!r}] must be an ASCII string."
+        if key.lower().startswith("segmind-"):
+            return f"['Metadata'] has the name {key!r}, which is ours. Rename it."
+    size = sum(len(key) + len(value) for key, value in argument.items())
+    return f"['Metadata'] has {size} bytes. At most {_MAX_USER_METADATA} fit." if size > _MAX_USER_METADATA else None
 
 
 def s3_hook(
@@ -113,15 +99,10 @@ def s3_hook(
     extra_args: Mapping[str, Any] | None = None,
 ) -> S3Hook:
     """
-    Return a hook whose client is built.
+    Return a hook whose client is built; what the connection's ``config_kwargs`` say overrides the defaults here.
 
-    :param location: of the object; a connection in it (``s3://conn@bucket/key``) takes precedence over ``aws_conn_id``
-    :param aws_conn_id: the connection; ``None`` is boto's default chain. What its ``config_kwargs`` say
-        (timeouts, retries, addressing style, proxies) takes precedence over the defaults here
+    :param aws_conn_id: unless the location names a connection; ``None`` is boto's default chain
     :param sigv4: sign with SigV4 whatever the connection says
-    :param region_name: instead of the connection's
-    :param extra_args: for uploads, as in ``S3Hook``
-    :raises SegmindInputError: the connection cannot make a client
     """
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from botocore.config import Config  # type: ignore[import-untyped]
@@ -141,17 +122,9 @@ def s3_hook(
 
 @dataclass(frozen=True, slots=True)
 class ObjectHead:
-    """
-    What one ranged GET tells of an object.
-
-    :param data: its first bytes
-    :param size: of the whole object, in bytes
-    :param version: its ETag; where a store has none, when it was modified
-    :param region: of the bucket, where S3 tells it, else the client's
-    """
+    """The first bytes of an object, its ETag (where a store has none, when it was modified), and its region."""
 
     data: bytes = field(repr=False)
-    size: int
     version: str
     region: str | None
 
@@ -161,24 +134,17 @@ def read_head(location: Location, aws_conn_id: str | None, length: int) -> Objec
     Read the first bytes of an object with one GET.
 
     Unlike a HEAD it also shows that an object is archived, and S3 says in words why it refuses.
-
-    :param length: bytes
-    :raises SegmindInputError: the object is missing, empty, archived or forbidden
-    :raises SegmindStorageError: S3 is down, slow or fails
     """
     with s3_errors(location, aws_conn_id):
         client = s3_hook(location, aws_conn_id, sigv4=True).get_conn()
         regions = _watch_regions(client)
         found = client.get_object(Bucket=location.bucket, Key=location.key, Range=f"bytes=0-{length - 1}")
-        body = found["Body"]
-        with body:
+        with closing(found["Body"]) as body:
             data = body.read(length)  # a store that ignores ranges sends the whole object
-        whole = str(found.get("ContentRange", "")).rpartition("/")[2]
-        size = int(whole) if whole.isdecimal() else int(found["ContentLength"])
         if not data:
             raise _empty(location)
         region = regions[-1] if regions else client.meta.region_name
-        return ObjectHead(data, size, str(found.get("ETag") or found.get("LastModified")), region)
+        return ObjectHead(data, str(found.get("ETag") or found.get("LastModified")), region)
 
 
 def presign(
@@ -194,13 +160,9 @@ def presign(
 
     A URL that is signed with temporary credentials, such as a role's, ends with them if they end first.
 
-    :param location: parsed, or ``s3://bucket/key``; it need not be an image
-    :param aws_conn_id: the AWS connection; ``None`` is boto's default chain
     :param valid_for: seconds, rounded up and at most 7 days
     :param parameter: what errors call a location that is given as text
     :param region: the bucket's, where :func:`read_head` has told it; without it, S3 is asked first
-    :raises SegmindInputError: there is no key, the object is missing, empty, archived or forbidden, no credentials
-    :raises SegmindStorageError: S3 is down, slow or fails
     """
     if isinstance(location, str):
         location = parse_location(parameter, location)
@@ -249,9 +211,7 @@ def upload(hook: S3Hook, file: BinaryIO, location: Location, headers: Mapping[st
     """
     Write an object in one request, or in parts where it is large, and leave the file open.
 
-    :param hook: with the arguments of the upload
     :param headers: of the request that makes the object appear: a condition on what is there
-    :raises SegmindInputError: this boto3 does not know one of the arguments
     """
     config, events = hook.transfer_config, hook.get_conn().meta.events
     config.use_threads = False  # one part at a time: boto3's threads keep ten parts in memory
@@ -276,12 +236,7 @@ def upload(hook: S3Hook, file: BinaryIO, location: Location, headers: Mapping[st
 
 @contextmanager
 def s3_errors(location: Location, aws_conn_id: str | None) -> Iterator[None]:
-    """
-    Convert what boto raises into what the user should do about it.
-
-    :raises SegmindInputError: no such bucket or object, access denied, archived, no credentials: the user must act
-    :raises SegmindStorageError: down, a timeout, a 5xx: a retry may succeed
-    """
+    """Convert what boto raises into what the user should do about it: an input error, or one that a retry may end."""
     from boto3.exceptions import Boto3Error  # type: ignore[import-untyped]
     from botocore import exceptions as boto  # type: ignore[import-untyped]
 

@@ -38,6 +38,7 @@ from airflow_provider_segmind.jobs.checkpoint import Checkpoint
 
 IfExists = Literal["overwrite", "skip"]
 Upload = Callable[[bytes], str]
+Fetch = Callable[[Operation[None]], None]
 T = TypeVar("T")
 Facts = dict[str, Any]
 
@@ -65,8 +66,9 @@ class JobDescription:
     What to run and what to do with the result; an operator's parameters, parsed.
 
     :param inputs: what the job is known by: the inputs as the DAG gives them, without signatures
-    :param build_payload: returns what is posted. It gets a function that uploads bytes to Segmind's storage, the
-        seconds for which addresses in the payload must stay valid, and what ``inspect`` returned
+    :param build_payload: returns what is posted. It gets a function that uploads bytes to Segmind's storage, one that
+        runs the operation which fetches an image, the seconds for which addresses in the payload must stay valid, and
+        what ``inspect`` returned
     :param inspect: reads what tells the image from one that replaces it, and its size; called before each submit
     :param source: the image that the job is about, if it is about one
     :param destination: where the result goes, ``None``: it stays at Segmind for 7 days
@@ -77,7 +79,7 @@ class JobDescription:
 
     model: str
     inputs: Mapping[str, Any]
-    build_payload: Callable[[Upload, float, ImageFacts], Mapping[str, Any]]
+    build_payload: Callable[[Upload, Fetch, float, ImageFacts], Mapping[str, Any]]
     inspect: Callable[[], ImageFacts]
     source: ImageSource | None = None
     destination: Destination | None = None
@@ -127,9 +129,8 @@ class Delivery:
         self._locate(".png", self.description.model)
         check_destination(destination, aws_conn_id=self.description.aws_conn_id)
         if destination.is_prefix and source is not None:
-            refuse_other_image(
-                self.stored, source=source.label, source_digest=source.digest, input_digest=submission_digest
-            )
+            planned = Provenance("", self.description.model, source.label, source.digest, submission_digest, "")
+            refuse_other_image(self.stored, planned)
 
     def _locate(self, extension: str, request_id: str) -> Location:
         destination, source = cast(Destination, self.description.destination), self.description.source

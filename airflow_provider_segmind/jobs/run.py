@@ -162,7 +162,8 @@ class JobRun:
             if unreadable is not None:
                 raise unreadable
             self.delivery.check(content_digest(digest, facts.identity))
-            return description.build_payload(self._upload, deadline - time.time() + PRESIGNED_MARGIN, facts)
+            valid_for = deadline - time.time() + PRESIGNED_MARGIN
+            return description.build_payload(self._upload, self.runner.run_operation, valid_for, facts)
 
         return Submission(
             description.model,

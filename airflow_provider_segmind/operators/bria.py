@@ -11,7 +11,7 @@ from airflow_provider_segmind.files.source import ImageDelivery, ImageFacts, del
 from airflow_provider_segmind.operators.segmind import SegmindJobOperator
 
 if TYPE_CHECKING:
-    from airflow_provider_segmind.jobs.delivery import JobDescription, Upload
+    from airflow_provider_segmind.jobs.delivery import Fetch, JobDescription, Upload
 
 _FLAGS = ("preserve_alpha", "visual_input_content_moderation", "visual_output_content_moderation")
 
@@ -65,13 +65,16 @@ class BriaEraseForegroundOperator(SegmindJobOperator):
         source = parse_image(self.image)
         flags = {name: _boolean(name, getattr(self, name)) for name in _FLAGS}
 
-        def build_payload(upload: Upload, valid_for: float, facts: ImageFacts) -> Mapping[str, Any]:
+        def build_payload(
+            upload: Upload, run_operation: Fetch, valid_for: float, facts: ImageFacts
+        ) -> Mapping[str, Any]:
             image = deliver_image(
                 source,
                 delivery=self.image_delivery,
                 aws_conn_id=self.aws_conn_id,
                 valid_for=valid_for,
                 upload=upload,
+                run_operation=run_operation,
                 facts=facts,
             )
             return {"image": image, **flags}

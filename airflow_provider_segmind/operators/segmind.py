@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # what runs a job is imported where it runs: Airflow parses D
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_segmind.jobs.checkpoint import ResumeEvent, TaskCheckpoints
-    from airflow_provider_segmind.jobs.delivery import Facts, JobDescription, Upload
+    from airflow_provider_segmind.jobs.delivery import Facts, Fetch, JobDescription, Upload
     from airflow_provider_segmind.jobs.run import JobRun, Wait, WaitForJob, WaitUntil
 
 IfExists = Literal["overwrite", "skip"]
@@ -288,7 +288,12 @@ class SegmindRunModelOperator(SegmindJobOperator):
         payload = check_payload(self.payload)
         self._refuse_skip_at_prefix("destination", self.destination)
 
-        def build_payload(upload: Upload, valid_for: float, facts: ImageFacts) -> Mapping[str, Any]:  # noqa: ARG001
+        def build_payload(
+            upload: Upload,  # noqa: ARG001
+            run_operation: Fetch,  # noqa: ARG001
+            valid_for: float,
+            facts: ImageFacts,  # noqa: ARG001
+        ) -> Mapping[str, Any]:
             presigned: Mapping[str, Any] = _map_texts(
                 payload, "payload", lambda text, name: self._presigned(text, name, valid_for)
             )

@@ -17,10 +17,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from airflow_provider_segmind.api.operation import Request
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
-from airflow_provider_segmind.files import reading, source
-from airflow_provider_segmind.files.reading import CHUNK
-from airflow_provider_segmind.files.source import ImageDelivery
+from airflow_provider_segmind.files import source
+from airflow_provider_segmind.files.source import CHUNK, ImageDelivery, fetch_url, parse_image
 from tests.s3_server import PNG, S3
 
 from .delivering import deliver
@@ -71,10 +71,21 @@ def test_a_body_that_arrives_in_small_pieces_is_read_whole(serve) -> None:
     assert decoded(deliver(f"{server.url}/a.png", "inline")) == PNG
 
 
-def test_a_body_that_arrives_too_slowly_ends_at_a_deadline(serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_HTTP_SECONDS", -1.0)
-    with pytest.raises(SegmindStorageError, match=r"takes longer than"):
-        deliver(serve(lambda _: (200, {}, PNG)).url + "/a.png", "inline")
+def test_the_fetch_of_an_image_has_a_deadline_and_reads_little_of_an_error_page() -> None:
+    request = next(fetch_url(parse_image("https://h.example/a.png").location, into=None))
+    assert isinstance(request, Request)
+    assert (request.with_key, request.max_seconds, request.max_bytes) == (False, 300, 1024)
+
+
+def test_a_body_that_arrives_too_slowly_ends_at_the_deadline(serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_FETCH_SECONDS", 0.2)
+    released = threading.Event()
+    server = serve(lambda _: (200, {}, b"") if released.wait(30) else (500, {}, b""))
+    try:
+        with pytest.raises(SegmindStorageError, match=r"image: \S+/a.png: its server cannot be read .*within 0.2 s"):
+            deliver(f"{server.url}/a.png", "inline")
+    finally:
+        released.set()
 
 
 @pytest.mark.parametrize(
@@ -93,23 +104,37 @@ def test_the_log_line_of_a_fetch_hides_the_query(serve) -> None:
     url = serve(lambda _: (200, {}, PNG)).url + "/a.png"
     code = (
         "import logging\n"
-        "from airflow_provider_segmind.files.source import deliver_image, parse_image\n"
+        "from tests.files.delivering import deliver\n"
         "logging.basicConfig(force=True); logging.getLogger('httpx').setLevel('INFO')\n"
-        f"image = parse_image('{url}?sig=hidden')\n"
-        "deliver_image(image, delivery='inline', aws_conn_id=None, valid_for=1, upload=None)"
-    )  # in a process of its own, since the hooks have added the log filter to this one
+        f"deliver('{url}?sig=hidden', 'inline')"
+    )  # in a process of its own, where nothing else has added the log filter
     logged = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
     assert f"GET {url}" in logged
     assert "hidden" not in logged
 
 
 def test_a_redirect_loop_is_an_input_error(serve) -> None:
-    with pytest.raises(SegmindInputError, match=r"TooManyRedirects"):
-        deliver(serve(lambda _: (302, {"Location": "/a.png"}, b"")).url + "/a.png", "inline")
+    server = serve(lambda _: (302, {"Location": "/a.png"}, b""))
+    with pytest.raises(SegmindInputError, match=r"image: \S+/a.png redirects more than 5 times"):
+        deliver(f"{server.url}/a.png", "inline")
+    assert len(server.requests) == 6
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "https://[h/?sig=hidden", "ftp://me:hidden@h/a.png"])
+def test_a_redirect_to_something_else_than_a_url_is_an_input_error_that_shows_no_secret(serve, target: str) -> None:
+    server = serve(lambda _: (302, {"Location": target}, b""))
+    with pytest.raises(SegmindInputError, match=r"redirects to '\w+:.*, which is not a valid URL") as caught:
+        deliver(f"{server.url}/a.png", "inline")
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_redirect_that_names_no_target_is_an_input_error(serve) -> None:
+    with pytest.raises(SegmindInputError, match=r"its server responded with HTTP 302"):
+        deliver(serve(lambda _: (302, {}, b"")).url + "/a.png", "inline")
 
 
 def test_a_url_whose_server_is_down_is_a_storage_error(nowhere: str) -> None:
-    with pytest.raises(SegmindStorageError, match=r"its server cannot be read .ConnectError"):
+    with pytest.raises(SegmindStorageError, match=r"image: \S+/a.png: its server cannot be read .*ConnectError"):
         deliver(f"{nowhere}/a.png", "inline")
 
 
@@ -156,8 +181,8 @@ def tls(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     server.server_close()
 
 
-def test_a_certificate_that_cannot_be_verified_is_an_input_error_that_names_the_variables(tls) -> None:
-    with pytest.raises(SegmindInputError, match=r"certificate of its server.*SSL_CERT_FILE or REQUESTS_CA_BUNDLE"):
+def test_a_certificate_that_cannot_be_verified_is_an_error_that_names_the_variables(tls) -> None:
+    with pytest.raises(SegmindStorageError, match=r"CERTIFICATE_VERIFY_FAILED.*SSL_CERT_FILE or REQUESTS_CA_BUNDLE"):
         deliver(tls[0], "inline")
 
 
@@ -169,13 +194,13 @@ def test_a_ca_bundle_of_the_environment_is_trusted(tls, monkeypatch: pytest.Monk
 
 def test_a_ca_bundle_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/bundle.pem")
-    with pytest.raises(SegmindInputError, match=r"CA bundle of REQUESTS_CA_BUNDLE cannot be read"):
+    with pytest.raises(SegmindInputError, match=r"REQUESTS_CA_BUNDLE names '/no/such/bundle.pem'"):
         deliver("https://localhost:1/a.png", "inline")
 
 
 def test_a_body_that_is_cut_short_is_a_storage_error(serve) -> None:
     server = serve(lambda _: (200, {"Content-Length": "9999", "Connection": "close"}, PNG))
-    with pytest.raises(SegmindStorageError, match=r"its server cannot be read .RemoteProtocolError"):
+    with pytest.raises(SegmindStorageError, match=r"its server cannot be read .*RemoteProtocolError"):
         deliver(f"{server.url}/a.png", "inline")
 
 
@@ -224,6 +249,15 @@ def test_a_folder_and_a_missing_file_and_a_pipe_are_refused(tmp_path: Path) -> N
     }.items():
         with pytest.raises(SegmindInputError, match=words):
             deliver(path)
+
+
+def test_a_url_whose_headers_announce_too_much_is_refused_before_its_body_arrives(
+    serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "MAX_UPLOAD_BYTES", 1 << 20)
+    server = serve(lambda _: (200, {"Content-Length": str((1 << 20) + 1)}, b""))
+    with pytest.raises(SegmindInputError, match=r"larger than 1 MiB. Make it smaller, or give its URL"):
+        deliver(f"{server.url}/a.png", "upload")
 
 
 @pytest.mark.parametrize("kind", ["file", "url", "s3"])

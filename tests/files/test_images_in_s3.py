@@ -11,7 +11,7 @@ from airflow_provider_segmind.files.s3 import presign
 from airflow_provider_segmind.files.source import ImageDelivery, deliver_image, inspect_image, parse_image
 from tests.s3_server import PNG, S3, aws_connection
 
-from .delivering import deliver, no_upload
+from .delivering import deliver, no_upload, run_operation
 
 
 def query_of(url: str) -> dict[str, str]:
@@ -61,7 +61,15 @@ def test_a_url_for_a_bucket_in_another_region_is_signed_for_that_region(
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws_connection(serve(answer).url))
     image = parse_image("s3://bucket/a.png")
     facts = inspect_image(image, aws_conn_id="aws_default") if inspected else None
-    url = deliver_image(image, delivery="auto", aws_conn_id="aws_default", valid_for=60, upload=no_upload, facts=facts)
+    url = deliver_image(
+        image,
+        delivery="auto",
+        aws_conn_id="aws_default",
+        valid_for=60,
+        upload=no_upload,
+        run_operation=run_operation,
+        facts=facts,
+    )
     assert "/eu-west-1/s3/" in query_of(url)["X-Amz-Credential"]
 
 

@@ -179,18 +179,16 @@ def test_the_label_of_a_source_is_cut_to_the_room_that_s3_leaves(s3: S3) -> None
 
 def refused(stored: StoredResult | None, of: Provenance) -> None:
     with pytest.raises(SegmindInputError, match=r"holds the result of another image"):
-        refuse_other_image(stored, source=of.source, source_digest=of.source_digest, input_digest=of.input_digest)
+        refuse_other_image(stored, of)
 
 
 def test_another_images_result_is_refused_before_anything_is_paid_and_both_are_named(prefix: Destination) -> None:
     put(derived_name(prefix, FRONT), of=provenance(PNG, FRONT))
-    other = provenance(OTHER_PNG, OTHER_FRONT)
+    other = provenance(OTHER_PNG, OTHER_FRONT, request_id="")
     with pytest.raises(
         SegmindInputError, match=rf"front.png holds the .*, {FRONT}, .* that of {OTHER_FRONT}"
     ) as caught:
-        refuse_other_image(
-            find(prefix), source=other.source, source_digest=other.source_digest, input_digest=other.input_digest
-        )
+        refuse_other_image(find(prefix), other)
     assert "paid" not in str(caught.value)
 
 

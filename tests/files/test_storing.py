@@ -33,11 +33,6 @@ class BreaksAfter(io.BytesIO):
         return super().read(size)
 
 
-def test_nothing_is_stored_at_a_prefix() -> None:
-    with pytest.raises(SegmindInputError, match=r"destination: s3://bucket/out/ is a prefix"):
-        put("s3://bucket/out/")
-
-
 def test_a_file_is_stored_in_s3_from_its_start_with_its_media_type_and_is_left_open(s3: S3) -> None:
     file = io.BytesIO(PNG)
     file.seek(5)
