@@ -79,7 +79,7 @@ def _fault_of(name: object, argument: Any) -> str | None:
     if not isinstance(argument, Mapping if name == "Metadata" else str | datetime):
         hint = {"Metadata": "Give a dict.", "Tagging": "Write 'key=value&other=value'."}.get(name, "Give a string.")
         return f"[{name!r}] is of type {type(argument).__name__}. {hint}"
-    if name != "Metadata":
+    if not isinstance(argument, Mapping):
         return None
     for key, value in argument.items():
         if not (isinstance(key, str) and isinstance(value, str) and f"{key}{value}".isascii()):
