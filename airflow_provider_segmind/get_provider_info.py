@@ -32,14 +32,6 @@ EXTRA_NAMES = frozenset({*FIELDS, "ledger"})
 """All fields that the extra may have. ``ledger`` is read, but has no effect yet, so the form does not show it."""
 
 
-def conn_fields() -> dict[str, Any]:
-    """Return the extra fields in the form of the provider info."""
-    return {
-        name: {"label": label, "description": description, "schema": {"type": types}}
-        for name, (label, types, description) in FIELDS.items()
-    }
-
-
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's description. Without the canonical ``package-name``, every airflow command fails."""
     integration = "Segmind"
@@ -75,7 +67,10 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "segmind",
                 # The provider info writes these names with hyphens, the hook's own method with underscores.
                 "ui-field-behaviour": {name.replace("_", "-"): value for name, value in FIELD_BEHAVIOUR.items()},
-                "conn-fields": conn_fields(),
+                "conn-fields": {
+                    name: {"label": label, "description": description, "schema": {"type": types}}
+                    for name, (label, types, description) in FIELDS.items()
+                },
             }
         ],
     }

@@ -67,7 +67,7 @@ def check_s3_extra_args(value: object) -> dict[str, Any]:
     return dict(value)
 
 
-def _fault_of(name: object, argument: object) -> str | None:
+def _fault_of(name: object, argument: Any) -> str | None:
     """Return what is wrong with an upload argument, as the end of an error."""
     if name == "ContentType":
         return " names ContentType, which is set by what the result is. Leave it out."
@@ -76,24 +76,17 @@ def _fault_of(name: object, argument: object) -> str | None:
         near = get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)
         hint = f"Did you mean {lower[near[0]]!r}?" if near else f"Known are {', '.join(sorted(_EXTRA_ARGS))}."
         return f" names {redact(name, limit=60)!r}, which is not an upload argument of boto3. {hint}"
-    if name == "Metadata":
-        return _metadata_fault(argument)
-    if isinstance(argument, str | datetime):
+    if not isinstance(argument, Mapping if name == "Metadata" else str | datetime):
+        hint = {"Metadata": "Give a dict.", "Tagging": "Write 'key=value&other=value'."}.get(name, "Give a string.")
+        return f"[{name!r}] is of type {type(argument).__name__}. {hint}"
+    if not isinstance(argument, Mapping):
         return None
-    hint = "Write 'key=value&other=value'." if name == "Tagging" else "Give a string."
-    return f"[{name!r}] is of type {type(argument).__name__}. {hint}"
-
-
-def _metadata_fault(metadata: object) -> str | None:
-    if not isinstance(metadata, Mapping):
-        return f"['Metadata'] is of type {type(metadata).__name__}. Give a dict."
-    size = 0
-    for name, value in metadata.items():
-        if not (isinstance(name, str) and isinstance(value, str) and f"{name}{value}".isascii()):
-            return f"['Metadata'][{redact(name, limit=60)!r}] must be an ASCII string."
-        if name.lower().startswith("segmind-"):
-            return f"['Metadata'] has the name {name!r}, which is ours. Rename it."
-        size += len(name) + len(value)
+    for key, value in argument.items():
+        if not (isinstance(key, str) and isinstance(value, str) and f"{key}{value}".isascii()):
+            return f"['Metadata'][{redact(key, limit=60)!r}] must be an ASCII string."
+        if key.lower().startswith("segmind-"):
+            return f"['Metadata'] has the name {key!r}, which is ours. Rename it."
+    size = sum(len(key) + len(value) for key, value in argument.items())
     return f"['Metadata'] has {size} bytes. At most {_MAX_USER_METADATA} fit." if size > _MAX_USER_METADATA else None
 
 

@@ -9,14 +9,13 @@ import math
 import os
 import re
 import ssl
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies
 
@@ -30,33 +29,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Default = TypeVar("Default", float, None)
-
 DEFAULT_PORTS = {"http": 80, "https": 443}
-_HOST = re.compile(
-    r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-)
+_NUMBERS = ("requests_per_minute", "connect_timeout", "read_timeout", "max_result_mb")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
 _IPV6 = re.compile(r"[0-9a-f]*:[0-9a-f:.]+")
-_OUTPUT_HOST = re.compile(rf"(?:\*\.)?{_HOST.pattern}")
 
 
 @dataclass(frozen=True, slots=True)
 class SegmindSettings:
     """
-    The validated settings of one connection.
+    The validated settings of one connection, which README.md describes.
 
-    :param api_key: the API key
-    :param base_url: scheme, host and port of the API, without a trailing slash or version
-    :param history_url: URL of the request history
-    :param storage_url: URL that uploads are posted to
-    :param output_hosts: more hosts that result files may come from: names, or ``*.name`` for all subdomains
-    :param requests_per_minute: the share of the account's rate limit that one process may use; ``None``: only react
-        to a 429
-    :param connect_timeout: seconds that connecting may take
-    :param read_timeout: seconds that may pass between two pieces of a response
-    :param max_result_mb: MiB; a larger result file is refused
-    :param verify: whether TLS certificates are verified, or the path of the CA bundle to verify them with
-    :param ledger: where the ledger of paid jobs is kept; ``None``: there is none
+    Times are in seconds, ``max_result_mb`` is in MiB, and ``base_url`` has no trailing slash or version.
     """
 
     api_key: str = field(repr=False)
@@ -71,19 +56,9 @@ class SegmindSettings:
     verify: bool | str = True
     ledger: str | None = None
 
-    @property
-    def key_origins(self) -> frozenset[tuple[str, str, int]]:
-        """The only origins (scheme, host, port) that the API key may be sent to."""
-        return frozenset(_origin(url) for url in (self.base_url, self.history_url, self.storage_url))
-
     @classmethod
     def from_connection(cls, connection: Connection) -> SegmindSettings:
-        """
-        Read and validate an Airflow connection. Unknown fields of its extra are ignored with a warning.
-
-        :param connection: a connection of type ``segmind``
-        :raises SegmindInputError: names the connection, the field, its value and the fix
-        """
+        """Read a connection; raise :class:`SegmindInputError` for an invalid field and warn of an unknown one."""
         conn_id = connection.conn_id or "segmind_default"
         try:
             extra = _parse_extra(connection.extra)
@@ -95,30 +70,18 @@ class SegmindSettings:
             settings = cls(
                 api_key=_parse_key(connection.password),
                 base_url=base_url,
-                history_url=_parse_url(extra, "history_url", history_url, base_url),
-                storage_url=_parse_url(extra, "storage_url", storage_url, base_url),
-                output_hosts=_parse_hosts(extra.get("output_hosts")),
-                requests_per_minute=_parse_positive(extra, "requests_per_minute", None),
-                connect_timeout=_parse_positive(extra, "connect_timeout", 5.0),
-                read_timeout=_parse_positive(extra, "read_timeout", 30.0),
-                max_result_mb=_parse_positive(extra, "max_result_mb", 1024.0),
-                verify=_parse_verify(extra.get("verify")),
+                history_url=_parse_url("history_url", extra.get("history_url", history_url), base_url),
+                storage_url=_parse_url("storage_url", extra.get("storage_url", storage_url), base_url),
+                output_hosts=_parse_hosts(extra.get("output_hosts", [])),
+                verify=_parse_verify(extra.get("verify", True)),
                 ledger=_parse_ledger(extra.get("ledger")),
+                **{name: _parse_positive(name, extra[name]) for name in _NUMBERS if name in extra},
             )
-        except _InvalidFieldError as invalid:
+        except SegmindInputError as invalid:
             raise SegmindInputError(f"Connection {conn_id!r}: {invalid}") from None
         for name in sorted(set(extra) - EXTRA_NAMES):
             _warn_unknown_field(conn_id, name)
         return settings
-
-
-class _InvalidFieldError(ValueError):
-    """A field of the connection is invalid; the text names it, its value and the fix."""
-
-
-def _origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or DEFAULT_PORTS[parts.scheme]
 
 
 def _show(value: object) -> str:
@@ -137,27 +100,28 @@ def _warn_unknown_field(conn_id: str, name: str) -> None:
 def _parse_key(password: str | None) -> str:
     key = (password or "").strip()
     if not key:
-        raise _InvalidFieldError("The password is empty. Enter the Segmind API key there (segmind.com, API keys).")
+        raise SegmindInputError("The password is empty. Enter the Segmind API key there (segmind.com, API keys).")
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise _InvalidFieldError(
-            "The password contains spaces or special characters, so it is not an API key. Copy the key again."
+        raise SegmindInputError(
+            "The password has spaces or special characters, so it is not an API key. Copy it again."
         )
     return key
 
 
-def _split_url(url: str, label: str, fix: str) -> SplitResult:
+def _split_url(url: str, label: str, fix: str, *, https_only: bool = False) -> SplitResult:
     """Parse a URL that the key will be sent to; ``label`` names it in errors."""
-    try:
+    valid = False
+    with suppress(ValueError):  # an invalid port, an unbalanced bracket
         parts = urlsplit(url)
+        name = parts.hostname or ""
         # urlsplit silently removes some white space, which may not be what the user meant.
-        name = "" if re.search(r"\s", url) else parts.hostname or ""
-        plain = parts.port != 0 and "@" not in parts.netloc and not re.search("[?#]", url)
-    except ValueError:  # an invalid port, an unbalanced bracket
-        raise _InvalidFieldError(f"Invalid {label}. {fix}") from None
-    if parts.scheme not in DEFAULT_PORTS or not plain or not (_HOST.fullmatch(name) or _IPV6.fullmatch(name)):
-        raise _InvalidFieldError(f"Invalid {label}. {fix}")
-    if parts.scheme == "http" and f".{name}".endswith(".segmind.com"):
-        raise _InvalidFieldError(f"{label} would send the API key unencrypted. Use https.")
+        plain = "@" not in parts.netloc and not re.search(r"[\s?#]", url)
+        known_host = _HOST.fullmatch(name) or _IPV6.fullmatch(name)
+        valid = bool(plain and known_host and parts.scheme in DEFAULT_PORTS and parts.port != 0)
+    if not valid:
+        raise SegmindInputError(f"Invalid {label}. {fix}")
+    if parts.scheme == "http" and (https_only or f".{name}".endswith(".segmind.com")):
+        raise SegmindInputError(f"{label} would send the API key unencrypted. Use https.")
     return parts
 
 
@@ -168,42 +132,38 @@ def _parse_base_url(connection: Connection) -> str:
     # URI itself ("segmind") does not say which one the API is served over.
     scheme = re.sub(r"/?\bv[12]/?$", "", (connection.schema or "").strip().lower()) or "https"
     if scheme not in DEFAULT_PORTS:
-        raise _InvalidFieldError(f"Invalid schema {_show(connection.schema)}. Use http or https, or leave it empty.")
-    if connection.port and not host:
-        raise _InvalidFieldError(f"The port {connection.port} has no host. {fix}")
-    if connection.port and not 0 < int(connection.port) < 65_536:
-        raise _InvalidFieldError(f"Invalid port {connection.port}. Use a number from 1 to 65535.")
+        raise SegmindInputError(f"Invalid schema {_show(connection.schema)}. Use http or https, or leave it empty.")
     if not host:
+        if connection.port:
+            raise SegmindInputError(f"The port {connection.port} has no host. {fix}")
         return BASE_URL
+    if connection.port and not 0 < int(connection.port) < 65_536:
+        raise SegmindInputError(f"Invalid port {connection.port}. Use a number from 1 to 65535.")
     label = f"host {_show(host)}"
     parts = _split_url(host if "://" in host else f"{scheme}://{host}", label, fix)
     if parts.path.rstrip("/") not in ("", "/v1", "/v2"):
-        raise _InvalidFieldError(f"Invalid path {_show(parts.path)} in {label}. Only /v1 or /v2 may follow. {fix}")
+        raise SegmindInputError(f"Invalid path {_show(parts.path)} in {label}. Only /v1 or /v2 may follow. {fix}")
     name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = parts.port or connection.port
-    return f"{parts.scheme}://{name}" + (f":{port}" if port and port != DEFAULT_PORTS[parts.scheme] else "")
+    port = parts.port or connection.port or DEFAULT_PORTS[parts.scheme]
+    return f"{parts.scheme}://{name}:{port}".removesuffix(f":{DEFAULT_PORTS[parts.scheme]}")
 
 
-def _parse_extra(text: object) -> dict[str, Any]:
+def _parse_extra(text: str | None) -> dict[str, Any]:
     """Return the fields of the extra that have a value."""
     try:
-        extra = json.loads(text) if isinstance(text, str) and text else text
-    except ValueError:
-        extra = text
-    if not extra:
-        return {}
-    if not isinstance(extra, Mapping):
-        raise _InvalidFieldError('The extra is not a JSON object. Write it like {"requests_per_minute": 50}.')
-    return {str(name): value for name, value in extra.items() if value not in (None, "")}
+        extra = json.loads(text or "{}") or {}
+    except (TypeError, ValueError):
+        extra = None
+    if not isinstance(extra, dict):
+        raise SegmindInputError('The extra is not a JSON object. Write it like {"requests_per_minute": 50}.')
+    return {name: value for name, value in extra.items() if value not in (None, "")}
 
 
-def _parse_url(extra: Mapping[str, Any], name: str, default: str, base_url: str) -> str:
-    value = extra.get(name, default)
-    label = f"{name} {_show(value)}"
-    parts = _split_url(value if isinstance(value, str) else "", label, "Use a complete URL without user and query.")
-    if parts.scheme == "http" and base_url.startswith("https:"):
-        raise _InvalidFieldError(f"{label} would send the API key unencrypted. Use https.")
-    return str(value).rstrip("/")
+def _parse_url(name: str, value: object, base_url: str) -> str:
+    url = str(value)
+    fix = "Use a complete URL without user and query."
+    _split_url(url, f"{name} {_show(value)}", fix, https_only=base_url.startswith("https:"))
+    return url.rstrip("/")
 
 
 def _parse_hosts(value: object) -> tuple[str, ...]:
@@ -212,40 +172,34 @@ def _parse_hosts(value: object) -> tuple[str, ...]:
     if isinstance(value, str):
         with suppress(ValueError):
             listed = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
-    if listed is None:
-        return ()
     if isinstance(listed, list) and all(isinstance(host, str) for host in listed):
         hosts = tuple(re.sub(r":\d+$", "", host.strip().lower()) for host in listed)
-        if all(map(_OUTPUT_HOST.fullmatch, hosts)):
+        if all(_HOST.fullmatch(host.removeprefix("*.")) for host in hosts):
             return hosts
-    raise _InvalidFieldError(
+    raise SegmindInputError(
         f"Invalid output_hosts {_show(value)}. Use a list of host names without scheme and path, such as "
         '["cdn.example.com", "*.example.org"].'
     )
 
 
-def _parse_positive(extra: Mapping[str, Any], name: str, default: Default) -> float | Default:
+def _parse_positive(name: str, value: Any) -> float:
     """Read a number above 0, which may be written as text."""
-    if name not in extra:
-        return default
     number = math.nan
-    if not isinstance(extra[name], bool):
+    if not isinstance(value, bool):
         with suppress(TypeError, ValueError, OverflowError):
-            number = float(extra[name])
+            number = float(value)
     if not 0 < number < math.inf:
-        raise _InvalidFieldError(f"Invalid {name} {_show(extra[name])}. Use a number above 0, or omit it.")
+        raise SegmindInputError(f"Invalid {name} {_show(value)}. Use a number above 0, or omit it.")
     return number
 
 
 def _parse_ledger(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    raise _InvalidFieldError(f"Invalid ledger {_show(value)}. Use a location such as 's3://bucket/prefix/'.")
+    raise SegmindInputError(f"Invalid ledger {_show(value)}. Use a location such as 's3://bucket/prefix/'.")
 
 
 def _parse_verify(value: object) -> bool | str:
-    if value is None or isinstance(value, bool):
-        return value is not False
     text = str(value).strip()
     if text.lower() in ("true", "1", "yes", "on"):
         return True
@@ -260,7 +214,7 @@ def _parse_verify(value: object) -> bool | str:
             reason = f" ({redact(error, limit=120)})"
         else:
             return path
-    raise _InvalidFieldError(
+    raise SegmindInputError(
         f"Invalid verify {_show(value)}{reason}. Use true, false, or the path of a PEM file with CA certificates, "
         "beginning with '/', '.' or '~'."
     )
@@ -276,8 +230,7 @@ def load_ca_bundle(path: str) -> ssl.SSLContext:
     return ssl.create_default_context(capath=path)
 
 
-CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-"""The environment variables that can name a CA bundle; the first one that is set counts."""
+CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # the first one that is set counts
 
 
 def find_ca_bundle(verify: bool | str) -> ssl.SSLContext | None:
@@ -298,85 +251,63 @@ def find_ca_bundle(verify: bool | str) -> ssl.SSLContext | None:
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """
-    A proxy that the environment names.
-
-    :param variable: the environment variable
-    :param url: its URL, which may contain a password
-    """
+    """A proxy and the environment variable that names it. Its text does not show the user and password of the URL."""
 
     variable: str
     url: str = field(repr=False)
 
     def __str__(self) -> str:
-        """Return the proxy for a text, without its user and password."""
         return f"{redact(self.url, limit=120)} of {self.variable}"
 
-    def check(self) -> None:
-        """Raise :class:`SegmindInputError`, which names the variable, unless requests can go through this proxy."""
-        try:
-            parts = urlsplit(self.url)
-            usable = bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable or parts.scheme not in ("http", "https", "socks5", "socks5h"):
-            raise SegmindInputError(f"Invalid proxy {self}. Use a URL such as 'http://proxy.example.com:3128'.")
-        if parts.scheme.startswith("socks") and find_spec("socksio") is None:
-            raise SegmindInputError(
-                f"The proxy {self} needs the package socksio. Install httpx[socks], or set an HTTP proxy."
-            )
 
-
-class EnvironmentProxies:
-    """The proxies of ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``ALL_PROXY`` and the exceptions of ``NO_PROXY``."""
-
-    def __init__(self) -> None:
-        found = getproxies()  # lower case comes first; on macOS and Windows the system's settings count too
-        self._exceptions = re.split(r"[\s,]+", found.get("no", "").lower())
-        self._proxies = {}
-        for scheme in ("http", "https", "all"):
-            if url := found.get(scheme):
-                names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
-                variable = next((name for name in names if os.environ.get(name) == url), names[-1])
-                self._proxies[scheme] = Proxy(variable, url if "://" in url else f"http://{url}")
-
-    def find(self, scheme: str, host: str, port: int) -> Proxy | None:
-        """Return the proxy for a request, ``None`` for a direct connection, as loopback hosts always have."""
-        proxy = self._proxies.get(scheme) or self._proxies.get("all")
-        name = host.lower().rstrip(".")
-        if proxy is None or _is_loopback(name) or any(_matches(each, name, port) for each in self._exceptions):
-            return None
-        return proxy
-
-
-def _is_loopback(host: str) -> bool:
-    with suppress(ValueError):
-        return ip_address(host).is_loopback
-    return host == "localhost" or host.endswith(".localhost")
+def find_proxy(scheme: str, host: str, port: int) -> Proxy | None:
+    """Return the proxy that the environment names for a host; ``None``, as for loopback hosts: connect directly."""
+    found = getproxies()  # lower case comes first; on macOS and Windows the system's settings count too
+    kind = scheme if found.get(scheme) else "all"
+    url = found.get(kind)
+    host = host.lower().rstrip(".")
+    address: IPv4Address | IPv6Address | None = None
+    with suppress(ValueError):  # the host is a name
+        address = ip_address(host)
+    loopback = address.is_loopback if address else f".{host}".endswith(".localhost")
+    exceptions = re.split(r"[\s,]+", found.get("no", "").lower())
+    if not url or loopback or any(_matches(entry, host, address, port) for entry in exceptions):
+        return None
+    variable = f"{kind}_proxy" if f"{kind}_proxy" in os.environ else f"{kind.upper()}_PROXY"
+    proxy = Proxy(variable, url if "://" in url else f"http://{url}")
+    schemes = ("http", "https", "socks5", "socks5h") if find_spec("socksio") else ("http", "https")
+    try:
+        parts = urlsplit(proxy.url)
+        usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise SegmindInputError(
+            f"Cannot use the proxy {proxy}. Use a URL such as 'http://proxy.example.com:3128', or, for a SOCKS proxy, "
+            "install httpx[socks] (the package socksio)."
+        )
+    return proxy
 
 
 _WITH_PORT = re.compile(r"(\[.*\]|[^:]*):(\d+)")
 
 
-def _matches(entry: str, host: str, port: int) -> bool:
+def _matches(entry: str, host: str, address: IPv4Address | IPv6Address | None, port: int) -> bool:
     """
-    Return whether an entry of ``NO_PROXY`` names a host.
+    Return whether an entry of ``NO_PROXY`` covers a host: ``*``, a name and its subdomains, an address, or a range.
 
-    An entry is ``*``, a name (its subdomains included), an IP address or a CIDR range, with or without a port. Names
-    are not resolved to match a range. As for curl, an entry that is none of these matches nothing.
+    Names are not resolved to match a range. As for curl, an entry that is none of these matches nothing.
     """
     entry = entry.rpartition("://")[2]
     if with_port := _WITH_PORT.fullmatch(entry):
-        entry = with_port[1]
         if int(with_port[2]) != port:
             return False
+        entry = with_port[1]
     if entry == "*":
         return True
-    with suppress(ValueError):
+    try:
         network = ip_network(entry.replace("[", "").replace("]", ""), strict=False)
-        try:
-            return ip_address(host) in network
-        except ValueError:  # the host is a name
-            return False
-    name = entry.removeprefix("*").strip(".")
-    return bool(name) and (host == name or host.endswith(f".{name}"))
+    except ValueError:  # a name
+        name = entry.removeprefix("*").strip(".")
+        return bool(name) and f".{host}".endswith(f".{name}")
+    return address is not None and address in network

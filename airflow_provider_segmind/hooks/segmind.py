@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_segmind.api import gateway, history, polling
+from airflow_provider_segmind.api import gateway, history, models, polling
 from airflow_provider_segmind.api.download import download
 from airflow_provider_segmind.api.models import (
     DEFAULT_TIMEOUT,
@@ -20,11 +22,6 @@ from airflow_provider_segmind.api.models import (
     SegmindResult,
     SegmindStatus,
     SegmindSyncResult,
-    check_model,
-    check_moment,
-    check_payload,
-    check_request_id,
-    check_timeout,
 )
 from airflow_provider_segmind.api.operation import ApiContext, Operation
 from airflow_provider_segmind.api.redaction import redact
@@ -38,7 +35,6 @@ from airflow_provider_segmind.hooks.transport import SyncDriver, context_for, dr
 
 if TYPE_CHECKING:
     import httpx
-    from airflow.providers.common.compat.sdk import Connection
 
 T = TypeVar("T")
 Seconds = float | timedelta
@@ -50,12 +46,13 @@ class SegmindHook(BaseHook):
 
     The connection's password is the API key. It is sent to the connection's own hosts and nowhere else. The methods
     raise the exceptions of :mod:`airflow_provider_segmind.exceptions` and no others, except Airflow's
-    ``AirflowNotFoundException`` for a connection that does not exist: it also means a secrets backend that is down, so
-    a retry may help. Each method can raise :class:`SegmindInputError` (the connection, an argument, or a proxy or CA
-    bundle of the environment is invalid; nothing was sent), :class:`SegmindAuthError` (the key was refused),
-    :class:`SegmindRateLimitError` and :class:`SegmindServiceError` (Segmind or the network is down).
+    ``AirflowNotFoundException`` for a connection that does not exist (or a secrets backend that is down). Each can
+    raise :class:`SegmindInputError` (the connection, an argument, or a proxy or CA bundle of the environment is
+    invalid; nothing was sent), :class:`SegmindAuthError` (the key was refused), :class:`SegmindRateLimitError`, and
+    :class:`SegmindServiceError` (Segmind or the network is down; a GET was tried 5 times, or for a minute).
 
     What a trigger or sensor needs has an asynchronous twin with the prefix ``a``, which takes the same arguments.
+    The shapes of responses are those of Segmind's documentation, model pages and Python client 1.3.0.
 
     :param segmind_conn_id: the connection's id
     """
@@ -68,7 +65,6 @@ class SegmindHook(BaseHook):
     def __init__(self, segmind_conn_id: str = default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.segmind_conn_id = segmind_conn_id
-        self._settings: SegmindSettings | None = None
         self._client: httpx.Client | None = None
         self._driver: SyncDriver | None = None
 
@@ -89,37 +85,30 @@ class SegmindHook(BaseHook):
         """Return how the form shows its standard fields, for Airflow before 3.2."""
         return dict(FIELD_BEHAVIOUR)
 
-    @property
+    @cached_property
     def settings(self) -> SegmindSettings:
-        """
-        The connection's validated settings; read once.
-
-        :raises SegmindInputError: the connection is invalid
-        :raises AirflowNotFoundException: the connection does not exist
-        """
-        if self._settings is None:
-            self._settings = SegmindSettings.from_connection(self.get_connection(self.segmind_conn_id))
-        return self._settings
+        """The connection's validated settings. The connection is read once."""
+        return SegmindSettings.from_connection(self.get_connection(self.segmind_conn_id))
 
     async def asettings(self) -> SegmindSettings:
         """Return :attr:`settings` without blocking the event loop while the connection is read."""
-        if self._settings is None:
-            self._settings = SegmindSettings.from_connection(await self._aget_connection())
-        return self._settings
-
-    async def _aget_connection(self) -> Connection:
         from airflow.providers.common.compat.connection import get_async_connection
         from airflow.providers.common.compat.sdk import AirflowNotFoundException, Connection
         from asgiref.sync import sync_to_async
 
+        if "settings" in vars(self):
+            return self.settings
+        connection = None
         # Before Airflow 3.3.2, which brought `aextra_dejson`, the asynchronous look-up masks secrets with a blocking
         # call to the supervisor that fails while another coroutine talks to it. A worker thread may block.
         if hasattr(Connection, "aextra_dejson"):
-            try:
-                return await get_async_connection(self.segmind_conn_id)
-            except AirflowNotFoundException:
-                pass  # `airflow dags test` does not find the database's connections asynchronously
-        return await sync_to_async(self.get_connection)(self.segmind_conn_id)
+            # `airflow dags test` does not find the database's connections asynchronously.
+            with suppress(AirflowNotFoundException):
+                connection = await get_async_connection(self.segmind_conn_id)
+        if connection is None:
+            connection = await sync_to_async(self.get_connection)(self.segmind_conn_id)
+        self.settings = SegmindSettings.from_connection(connection)
+        return self.settings
 
     @property
     def api(self) -> ApiContext:
@@ -128,12 +117,9 @@ class SegmindHook(BaseHook):
 
     def get_conn(self) -> httpx.Client:
         """
-        Return a client for Segmind's API, with the base URL set. It may outlive the hook.
+        Return a client that adds the base URL, and the API key for the connection's own hosts only.
 
-        It adds the API key to requests to the connection's own hosts, and to no others. Its sockets are closed by
-        :meth:`close`, or when nobody holds the client any more.
-
-        :raises SegmindInputError: the connection, or a CA bundle that the environment names, is invalid
+        It may outlive the hook: its sockets are closed by :meth:`close`, or when nobody holds it any more.
         """
         if self._client is None:
             self._client = open_client(self.settings)
@@ -141,31 +127,19 @@ class SegmindHook(BaseHook):
 
     def close(self) -> None:
         """Close all connections, those of :meth:`get_conn` too; a later call opens new ones."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-        if self._driver is not None:
-            self._driver.close()
-            self._driver = None
+        for opened in (self._client, self._driver):
+            if opened is not None:
+                opened.close()
+        self._client = self._driver = None
 
     def run_operation(self, operation: Operation[T]) -> T:
-        """
-        Run an operation of :mod:`airflow_provider_segmind.api` over this connection.
-
-        :param operation: made with :attr:`api`
-        :raises SegmindError: what the operation raises
-        """
+        """Run an operation of :mod:`airflow_provider_segmind.api` that was made with :attr:`api`."""
         if self._driver is None:
             self._driver = SyncDriver(self.settings)
         return self._driver.run(operation)
 
     async def arun_operation(self, start: Callable[[ApiContext], Operation[T]]) -> T:
-        """
-        Run an operation over this connection on the running event loop.
-
-        :param start: makes the operation, once the connection is read
-        :raises SegmindError: what the operation raises
-        """
+        """Run an operation on the running event loop; ``start`` makes it, once the connection is read."""
         settings = await self.asettings()
         async with driver_for(settings) as driver:
             return await driver.run(start(context_for(settings)))
@@ -190,10 +164,9 @@ class SegmindHook(BaseHook):
 
     def submit(self, model: str, payload: Mapping[str, Any]) -> SegmindJob:
         """
-        Submit a job: ``POST /v2/{model}``. Segmind bills a job when it completes.
+        Submit a job: ``POST /v2/{model}``, which returns ``{"request_id", "status", ...}``.
 
-        The response is ``{"request_id", "status", "poll_url", "status_url", "response_url"}`` (Segmind's Python client
-        and documentation); only the id is used. Every POST is a new job: the API has no idempotency key.
+        Every submit is a new job, as the API has no idempotency key. Segmind bills a job when it completes.
 
         :param model: the model's slug, such as ``bria-erase-foreground``
         :param payload: the model's parameters, as on its API page
@@ -212,12 +185,10 @@ class SegmindHook(BaseHook):
         """
         Ask for a job's state: ``GET /v2/requests/{id}/status``. A FAILED job is a state here, not an exception.
 
-        The response is ``{"status", "request_id", "error", "metrics"}`` with ``QUEUED``, ``PROCESSING``, ``COMPLETED``
-        or ``FAILED``; a ``FAILED`` comes with HTTP 422 (Segmind's documentation).
+        The response is ``{"status", "request_id", "error", "metrics"}``; a ``FAILED`` comes with HTTP 422.
 
         :param request_id: what :meth:`submit` returned
         :raises SegmindJobExpiredError: Segmind keeps a job's record for one hour
-        :raises SegmindServiceError: no usable response in 5 attempts or a minute
         """
         return self.run_operation(polling.get_status(self.api, request_id))
 
@@ -229,13 +200,11 @@ class SegmindHook(BaseHook):
         """
         Ask for a job's result: ``GET /v2/requests/{id}``. It has no outputs while the job is still running.
 
-        The response is ``{"status", "error", "images": [{"url", ...}], "output", "metrics"}`` (Segmind's
-        documentation); ``output`` can be Base64 instead of a URL, and keys vary.
+        The response is ``{"status", "error", "images": [{"url"}], "output", "metrics"}``; ``output`` can be Base64.
 
         :param request_id: what :meth:`submit` returned
         :raises SegmindJobFailedError: the job FAILED; it was not billed
         :raises SegmindJobExpiredError: Segmind keeps a job's record for one hour
-        :raises SegmindServiceError: no usable response in 5 attempts or a minute
         """
         return self.run_operation(polling.get_result(self.api, request_id))
 
@@ -245,15 +214,15 @@ class SegmindHook(BaseHook):
 
     def wait_for_job(self, request_id: str, *, timeout: Seconds = DEFAULT_TIMEOUT) -> SegmindResult:
         """
-        Wait until a job ends and return its result. A last poll precedes a timeout.
+        Wait until a job ends and return its result.
 
         :param request_id: what :meth:`submit` returned
         :param timeout: seconds, or a ``timedelta``, from now; at most a week; 600 seconds by default
-        :raises SegmindJobTimeoutError: the job is still running; comes at most 10 seconds late
+        :raises SegmindJobTimeoutError: a last poll found the job still running; comes at most 10 seconds late
         :raises SegmindJobFailedError: the job FAILED; ``detail`` holds Segmind's text
         :raises SegmindJobExpiredError: Segmind keeps a job's record for one hour
         """
-        return self.run_operation(polling.wait_for_job(self.api, request_id, timeout=check_timeout(timeout)))
+        return self.run_operation(polling.wait_for_job(self.api, request_id, timeout=models.check_timeout(timeout)))
 
     def run(self, model: str, payload: Mapping[str, Any], *, timeout: Seconds = DEFAULT_TIMEOUT) -> SegmindResult:
         """
@@ -264,25 +233,20 @@ class SegmindHook(BaseHook):
         :param timeout: seconds, or a ``timedelta``, from the submit; at most a week; 600 seconds by default
         :raises SegmindError: what either of the two raises
         """
-        return self.run_operation(polling.run(self.api, model, payload, timeout=check_timeout(timeout)))
+        return self.run_operation(polling.run(self.api, model, payload, timeout=models.check_timeout(timeout)))
 
     async def arun(
-        self,
-        model: str,
-        payload: Mapping[str, Any],
-        *,
-        timeout: Seconds = DEFAULT_TIMEOUT,  # noqa: ASYNC109
+        self, model: str, payload: Mapping[str, Any], *, timeout: Seconds = DEFAULT_TIMEOUT
     ) -> SegmindResult:
         """Asynchronous twin of :meth:`run`."""
-        seconds = check_timeout(timeout)
+        seconds = models.check_timeout(timeout)
         return await self.arun_operation(lambda api: polling.run(api, model, payload, timeout=seconds))
 
     def run_sync(self, model: str, payload: Mapping[str, Any]) -> SegmindSyncResult:
         """
         Run a job with the blocking v1 API, ``POST /v1/{model}``; suited to jobs of less than a minute.
 
-        The response is the file itself, with ``x-request-id``, ``x-cost``, ``x-remaining-credits`` and
-        ``x-generation-time`` in its headers (the model's API page).
+        The response is the result file; the request id and the metrics are in its headers, such as ``x-cost``.
 
         :param model: the model's slug
         :param payload: the model's parameters
@@ -298,7 +262,6 @@ class SegmindHook(BaseHook):
         :param job: what :meth:`submit` returned
         :param deadline: epoch seconds, at most eight days ahead; the outcome comes at most 10 seconds later
         :param poll_interval: seconds between two polls; ``None``, the default, for the adaptive poll schedule
-        :return: COMPLETED, FAILED, TIMEOUT, EXPIRED or ERROR
         :raises SegmindInputError: an argument is invalid; every other problem is an outcome
         """
         return self.run_operation(_watch(self.api, job, deadline, poll_interval))
@@ -329,14 +292,14 @@ class SegmindHook(BaseHook):
         :return: the id of the newest matching request; ``None`` if there certainly is none
         :raises SegmindSubmitUnknownError: the history does not tell
         """
-        check_moment(since, "since")
-        wanted = history.payload_fingerprint(check_payload(payload))
+        models.check_moment(since, "since")
+        wanted = history.payload_fingerprint(models.check_payload(payload))
         record = self.run_operation(history.find_request(self.api, model, wanted, since=since))
         return record.request_id if record else None
 
     def get_record(self, request_id: str) -> SegmindRecord | None:
         """
-        Look up a request of any age in the request history (its row as Segmind's Python client reads it).
+        Look up a request of any age in the request history.
 
         :param request_id: what :meth:`submit` returned
         :return: ``None`` if the history does not have it
@@ -350,7 +313,6 @@ class SegmindHook(BaseHook):
 
         :param path_or_bytes: the path of a local file, or the content of a file
         :raises SegmindInputError: there is no such file, or its media type is not supported
-        :raises SegmindServiceError: the upload failed
         """
         return self.run_operation(gateway.upload(self.api, data_uri(path_or_bytes)))
 
@@ -377,24 +339,17 @@ class SegmindHook(BaseHook):
             target.write(b"")
         except (AttributeError, TypeError, ValueError, OSError):  # not a file, a text file, closed, read-only, a pipe
             raise SegmindInputError(
-                f"Invalid target {redact(repr(target), limit=60)}. Use a path, or a seekable file opened for writing "
-                "in binary mode."
+                f"Invalid target {redact(repr(target), limit=60)}. Use a path or a seekable, writable binary file."
             ) from None
         sink = ResultFile(target, max_bytes=self.api.max_result_bytes, image=image)
         return self.run_operation(download(self.api, result, sink))
 
 
-def check_wait(job: SegmindJob, deadline: float, poll_interval: float | None) -> None:
-    """Check the arguments of :meth:`SegmindHook.watch`; a :class:`SegmindInputError` names the one that is invalid."""
-    check_request_id(job.request_id)
-    check_model(job.model)
-    check_moment(job.submitted_at, "submitted_at")
-    check_moment(deadline, "deadline")
-    if poll_interval is not None:
-        check_timeout(poll_interval, "poll_interval")
-
-
 def _watch(api: ApiContext, job: SegmindJob, deadline: float, poll_interval: float | None) -> Operation[JobOutcome]:
-    check_wait(job, deadline, poll_interval)
-    times = {"submitted_at": job.submitted_at, "deadline": deadline}
-    return polling.watch(api, job.request_id, job.model, **times, poll_interval=poll_interval)
+    models.check_moment(job.submitted_at, "submitted_at")
+    models.check_moment(deadline, "deadline")
+    if poll_interval is not None:
+        models.check_timeout(poll_interval, "poll_interval")
+    return polling.watch(
+        api, job.request_id, job.model, submitted_at=job.submitted_at, deadline=deadline, poll_interval=poll_interval
+    )

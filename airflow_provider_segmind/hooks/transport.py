@@ -2,7 +2,7 @@
 How operations are run over HTTP: the clients, an asynchronous and a synchronous driver, and what a process shares.
 
 A driver owns two clients: the one for the API adds the key to requests to the connection's own origins, the one for
-files never has it. This is the only module of the package that imports an HTTP library.
+files never has it. No other module sends requests to Segmind.
 
 ``Request.max_seconds`` bounds the whole exchange. The timeouts of httpx cannot: they bound the silence between two
 pieces of a response, so a server that sends a byte now and then could hold a request forever. An event loop can cancel
@@ -16,15 +16,13 @@ import asyncio
 import os
 import ssl
 import threading
-import time
-import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary, finalize
 
 import httpx
 
@@ -32,7 +30,6 @@ from airflow_provider_segmind import __version__
 from airflow_provider_segmind.api.operation import (
     ApiContext,
     Operation,
-    Pause,
     Request,
     Response,
     Step,
@@ -41,14 +38,7 @@ from airflow_provider_segmind.api.operation import (
 )
 from airflow_provider_segmind.api.rate_limit import RateLimiter
 from airflow_provider_segmind.api.redaction import redact, redact_httpx_log
-from airflow_provider_segmind.api.schedule import LatencyMemory
-from airflow_provider_segmind.hooks.connection import (
-    DEFAULT_PORTS,
-    EnvironmentProxies,
-    Proxy,
-    SegmindSettings,
-    find_ca_bundle,
-)
+from airflow_provider_segmind.hooks.connection import DEFAULT_PORTS, Proxy, SegmindSettings, find_ca_bundle, find_proxy
 
 T = TypeVar("T")
 _Outcome = Response | TransportFailure | None
@@ -63,25 +53,14 @@ the last moment would end as a submit with an unknown outcome."""
 LARGE_BODY = 256 * 1024
 """Bytes. An operation reads a larger body in a thread, because parsing 10 MB of JSON would block the event loop."""
 
-_NOT_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.InvalidURL,
-    httpx.LocalProtocolError,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-)
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.LocalProtocolError, httpx.ProxyError)
 """Failures that prove that no server received the request. Any other may have happened after it was accepted."""
 
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError, ssl.SSLError, TimeoutError)
 
+_default_tls_context = cache(httpx.create_ssl_context)
+
 redact_httpx_log()
-
-
-@cache
-def _default_tls_context(verify: bool) -> ssl.SSLContext:
-    return httpx.create_ssl_context(verify=verify)
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int]:
@@ -90,32 +69,26 @@ def _origin(url: httpx.URL) -> tuple[str, str, int]:
 
 
 class _Routes(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """
-    Adds the key to the requests that may have it, and sends each directly or through a proxy of the environment.
-
-    httpx reads the environment's proxies too, but fails on IPv6 in ``NO_PROXY`` and does not understand ranges.
-    """
+    """Adds the key to the requests that may have it, and sends each directly or through a proxy of the environment."""
 
     def __init__(self, settings: SegmindSettings, kind: Callable[..., Any], *, with_key: bool) -> None:
+        own_urls = (settings.base_url, settings.history_url, settings.storage_url) if with_key else ()
         self._key = settings.api_key
-        self._key_origins = settings.key_origins if with_key else frozenset()
-        self._tls = find_ca_bundle(settings.verify) or _default_tls_context(bool(settings.verify))
+        self._key_origins = {_origin(httpx.URL(url)) for url in own_urls}
+        self._tls = find_ca_bundle(settings.verify) or _default_tls_context(verify=bool(settings.verify))
         self._kind = kind
-        self._proxies = EnvironmentProxies()
         self._transports: dict[Proxy | None, Any] = {}
-
-    def proxy_of(self, url: httpx.URL) -> Proxy | None:
-        return self._proxies.find(*_origin(url))
+        self.find_proxy = cache(find_proxy)  # not httpx's: that fails on IPv6 in NO_PROXY, and knows no ranges
 
     def _prepare(self, request: httpx.Request) -> Any:  # called for each hop of a redirect, too
+        origin = _origin(request.url)
         request.headers.pop("x-api-key", None)
-        if _origin(request.url) in self._key_origins:
+        if origin in self._key_origins:
             request.headers["x-api-key"] = self._key
-        proxy = self.proxy_of(request.url)
+        proxy = self.find_proxy(*origin)
         if proxy not in self._transports:
             via = None
             if proxy is not None:
-                proxy.check()
                 via = httpx.Proxy(proxy.url, ssl_context=self._tls if proxy.url.startswith("https:") else None)
             limits = httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=30.0)
             self._transports[proxy] = self._kind(verify=self._tls, trust_env=False, limits=limits, proxy=via)
@@ -151,57 +124,44 @@ def open_client(settings: SegmindSettings) -> httpx.Client:
     """Return a client for the API that closes its connections when nobody holds it any more."""
     routes = _Routes(settings, httpx.HTTPTransport, with_key=True)
     client = httpx.Client(**_client_options(settings, routes))
-    weakref.finalize(client, routes.close)
+    finalize(client, routes.close)
     return client
 
 
-class _Body:
-    """Collects the body of a response in memory, up to a size, or passes it to the request's receiver."""
-
-    def __init__(self, request: Request, response: httpx.Response) -> None:
-        self._headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
-        self._status = response.status_code
-        self._into = request.into if 200 <= self._status < 300 else None
-        self._limit = request.max_bytes
-        self._buffer = bytearray()
-        if self._into is not None:
-            self._into.begin(self._headers)
-
-    def wants_more_after(self, chunk: bytes) -> bool:
-        if self._into is not None:
-            self._into.write(chunk)
-        else:
-            self._buffer += chunk[: self._limit - len(self._buffer) + 1]
-        return len(self._buffer) <= self._limit
-
-    def response(self) -> Response:
-        truncated = f"larger than {self._limit} bytes" if len(self._buffer) > self._limit else None
-        return Response(self._status, self._headers, bytes(self._buffer[: self._limit]), truncated)
+async def _read(request: Request, response: httpx.Response) -> Response:
+    """Read a body into memory, up to the request's limit, or pass it to the request's receiver."""
+    headers = dict(response.headers)
+    into = request.into if response.is_success else None
+    body = bytearray()
+    if into is not None:
+        into.begin(headers)
+    async for chunk in response.aiter_bytes():
+        if into is not None:
+            into.write(chunk)
+            continue
+        body += chunk
+        if len(body) > request.max_bytes:
+            truncated = f"larger than {request.max_bytes} bytes"
+            return Response(response.status_code, headers, bytes(body[: request.max_bytes]), truncated)
+    return Response(response.status_code, headers, bytes(body))
 
 
-@dataclass(frozen=True, slots=True)
-class _Returned:
-    """The value that an operation returned: a future cannot carry a ``StopIteration`` out of a thread."""
-
-    value: Any
-
-
-def _advance(operation: Operation[Any], outcome: _Outcome) -> Step | _Returned:
-    """Hand an operation the outcome of its last step, ``None`` at its start, and return its next one."""
+def _advance(operation: Operation[T], outcome: _Outcome) -> tuple[Step | None, T | None]:
+    """Return an operation's next step, or ``None`` and its value: ``StopIteration`` cannot leave a thread's future."""
     try:
         if isinstance(outcome, TransportFailure):
-            return operation.throw(outcome)
-        return operation.send(outcome)
+            return operation.throw(outcome), None
+        return operation.send(outcome), None
     except StopIteration as stop:
-        return _Returned(stop.value)
+        return None, stop.value
 
 
 class AsyncDriver:
     """Runs operations on an event loop; one driver serves all jobs of a connection there."""
 
-    def __init__(self, settings: SegmindSettings, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(self, settings: SegmindSettings) -> None:
         self._settings = settings
-        self._sleep = sleep
+        self.users = 0
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._routes = _Routes(settings, httpx.AsyncHTTPTransport, with_key=True)
         keyless = _Routes(settings, httpx.AsyncHTTPTransport, with_key=False)
@@ -219,91 +179,71 @@ class AsyncDriver:
         try:
             while True:
                 if isinstance(outcome, Response) and len(outcome.body) > LARGE_BODY:
-                    step = await asyncio.to_thread(_advance, operation, outcome)
+                    step, value = await asyncio.to_thread(_advance, operation, outcome)
                 else:
-                    step = _advance(operation, outcome)
-                if isinstance(step, _Returned):
-                    return step.value  # type: ignore[no-any-return]
-                outcome = await self._perform(step)
+                    step, value = _advance(operation, outcome)
+                if step is None:
+                    return value  # type: ignore[return-value]
+                outcome = await self.perform(step)
         finally:
             with suppress(ValueError):  # cancelled while a thread runs it; the operation ends with that thread
                 operation.close()
 
-    async def _perform(self, step: Step) -> _Outcome:
-        if isinstance(step, Pause):
-            await self._sleep(step.seconds)
-            return None
-        try:
-            return await self.send(step)
-        except TransportFailure as failure:
-            return failure
+    async def perform(self, step: Step) -> _Outcome:
+        """Make a pause, or send a request; that takes at most its ``max_seconds``."""
+        if isinstance(step, Request):
+            return await self._send(step)
+        await asyncio.sleep(step.seconds)
+        return None
 
-    async def send(self, request: Request) -> Response:
-        """Send one request; raise :class:`TransportFailure` at the latest after its ``max_seconds``."""
-        client, built = self._build(request)
-        ends = time.monotonic() + request.max_seconds
+    async def _send(self, request: Request) -> Response | TransportFailure:
+        client = self._client if request.with_key else self._files
+        # Connecting may take half of the time, so that a failure to connect ends as what it is: nothing was sent.
+        connect = min(self._settings.connect_timeout, request.max_seconds / 2)
+        timeout = httpx.Timeout(request.read_timeout or self._settings.read_timeout, connect=connect)
+        try:
+            built = client.build_request(
+                request.method, request.url, params=request.params, json=request.json, timeout=timeout
+            )
+        except (httpx.InvalidURL, TypeError, ValueError) as error:
+            return TransportFailure(self._describe(error), sent=False)
+        ends = asyncio.get_running_loop().time() + request.max_seconds
         wait = min(SLOT_SECONDS, request.max_seconds / 2)
         try:
             async with asyncio.timeout(wait):
                 await self._slots.acquire()
         except TimeoutError:
-            raise TransportFailure(f"no free connection within {wait:g} s", sent=False) from None
+            return TransportFailure(f"no free connection within {wait:g} s", sent=False)
         try:
-            async with asyncio.timeout(ends - time.monotonic()):
-                response = await client.send(built, stream=True)
-                try:
-                    body = _Body(request, response)
-                    async for chunk in response.aiter_bytes():
-                        if not body.wants_more_after(chunk):
-                            break
-                finally:
-                    await response.aclose()
+            async with asyncio.timeout_at(ends):
+                async with aclosing(await client.send(built, stream=True)) as response:
+                    return await _read(request, response)
         except _FAILURES as error:
             late = type(error) is TimeoutError  # of asyncio.timeout: httpx has classes of its own
             said = f"no complete response within {request.max_seconds:g} s" if late else self._describe(error)
             place = f"{built.url.scheme}://{built.url.netloc.decode('ascii')}"
-            if proxy := self._routes.proxy_of(built.url):
+            if proxy := self._routes.find_proxy(*_origin(built.url)):
                 place += f" through the proxy {proxy}"
-            # `from None`: the text of the cause can hold the first line of a response, and so the key.
-            raise TransportFailure(f"{place}: {said}", sent=not isinstance(error, _NOT_SENT)) from None
+            return TransportFailure(f"{place}: {said}", sent=not isinstance(error, _NOT_SENT))
         finally:
             self._slots.release()
-        return body.response()
-
-    def _build(self, request: Request) -> tuple[httpx.AsyncClient, httpx.Request]:
-        client = self._client if request.with_key else self._files
-        timeout = httpx.Timeout(
-            request.read_timeout or self._settings.read_timeout,
-            # At most half of the time, so that a failure to connect ends as what it is: nothing was sent.
-            connect=min(self._settings.connect_timeout, request.max_seconds / 2),
-        )
-        try:
-            return client, client.build_request(
-                request.method, request.url, params=request.params, json=request.json, timeout=timeout
-            )
-        except (httpx.InvalidURL, TypeError, ValueError) as error:
-            raise TransportFailure(self._describe(error), sent=False) from None
 
     def _describe(self, error: Exception) -> str:
         said = redact(f"{type(error).__name__}: {error}".rstrip(": "), (self._settings.api_key,), limit=200)
         if "CERTIFICATE_VERIFY_FAILED" in said:
-            said += (
-                ". If your network uses certificates of a private CA, give its bundle as 'verify' in the connection's "
-                "extra, or in SSL_CERT_FILE or REQUESTS_CA_BUNDLE."
-            )
+            said += ". Name a private CA's bundle in the connection's 'verify', SSL_CERT_FILE or REQUESTS_CA_BUNDLE."
         return said
 
 
 class SyncDriver:
     """
-    Runs operations in the calling thread, and sends their requests on an event loop in a thread of its own.
+    Runs operations in the calling thread, and performs their steps on an event loop in a thread of its own.
 
     Several threads can use it at once. Its thread ends when it is closed, or when nobody holds it any more.
     """
 
-    def __init__(self, settings: SegmindSettings, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, settings: SegmindSettings) -> None:
         self._settings = settings
-        self._sleep = sleep
         self._start()
 
     def _start(self) -> None:
@@ -321,7 +261,7 @@ class SyncDriver:
         self._loop, stopped = started.result()
         self._driver = driver
         self._process = os.getpid()
-        self._stop = weakref.finalize(self, self._loop.call_soon_threadsafe, stopped.set)
+        self._stop = finalize(self, self._loop.call_soon_threadsafe, stopped.set)
 
     def close(self) -> None:
         """Close the connections and end the thread."""
@@ -337,31 +277,23 @@ class SyncDriver:
             self._start()
         outcome: _Outcome = None
         try:
-            while not isinstance(step := _advance(operation, outcome), _Returned):
-                outcome = self._perform(step)
-            return step.value  # type: ignore[no-any-return]
+            while True:
+                step, value = _advance(operation, outcome)
+                if step is None:
+                    return value  # type: ignore[return-value]
+                performing = asyncio.run_coroutine_threadsafe(self._driver.perform(step), self._loop)
+                try:
+                    outcome = performing.result()
+                finally:  # a signal can raise Airflow's execution timeout while this thread waits
+                    performing.cancel()
         finally:
             operation.close()
-
-    def _perform(self, step: Step) -> _Outcome:
-        if isinstance(step, Pause):
-            self._sleep(step.seconds)
-            return None
-        sending = asyncio.run_coroutine_threadsafe(self._driver.send(step), self._loop)
-        try:
-            return sending.result()
-        except TransportFailure as failure:
-            return failure
-        finally:  # a signal can raise Airflow's execution timeout while this thread waits
-            sending.cancel()
 
 
 _inherited: list[asyncio.AbstractEventLoop] = []
 _lock = threading.Lock()
 _contexts: dict[SegmindSettings, ApiContext] = {}
-_drivers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[SegmindSettings, tuple[AsyncDriver, int]]] = (
-    weakref.WeakKeyDictionary()
-)
+_drivers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[SegmindSettings, AsyncDriver]] = WeakKeyDictionary()
 
 
 def context_for(settings: SegmindSettings) -> ApiContext:
@@ -376,7 +308,6 @@ def context_for(settings: SegmindSettings) -> ApiContext:
                 output_hosts=settings.output_hosts,
                 max_result_bytes=int(settings.max_result_mb * 1024**2),
                 limiter=RateLimiter(settings.requests_per_minute),
-                latencies=LatencyMemory(),
                 secrets=(settings.api_key,),
                 account=account_fingerprint(settings.base_url, settings.api_key),
             ),
@@ -387,13 +318,13 @@ def context_for(settings: SegmindSettings) -> ApiContext:
 async def driver_for(settings: SegmindSettings) -> AsyncIterator[AsyncDriver]:
     """Lend the running loop's driver for a connection: the first user opens it, the last one closes it."""
     drivers = _drivers.setdefault(asyncio.get_running_loop(), {})
-    driver, users = drivers.get(settings) or (AsyncDriver(settings), 0)
-    drivers[settings] = (driver, users + 1)
+    driver = drivers.get(settings) or AsyncDriver(settings)
+    drivers[settings] = driver
+    driver.users += 1
     try:
         yield driver
     finally:
-        driver, users = drivers.pop(settings)
-        if users > 1:
-            drivers[settings] = (driver, users - 1)
-        else:
+        driver.users -= 1
+        if driver.users == 0:
+            del drivers[settings]
             await driver.close()

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_segmind.api.operation import TransportFailure
 from airflow_provider_segmind.exceptions import SegmindInputError
-from airflow_provider_segmind.hooks.connection import EnvironmentProxies
+from airflow_provider_segmind.hooks.connection import find_proxy
 from airflow_provider_segmind.hooks.transport import open_client
 from tests.hooks.driving import KEY, OK, refusing_url, requests_to, settings_for
 
@@ -25,7 +25,7 @@ def environment(monkeypatch):
 
 
 def proxy_for(scheme, host, port=443):
-    found = EnvironmentProxies().find(scheme, host, port)
+    found = find_proxy(scheme, host, port)
     return found and found.url
 
 

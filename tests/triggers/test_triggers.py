@@ -169,7 +169,7 @@ def test_a_trigger_refuses_arguments_with_which_it_would_never_end(argument, val
 
 @pytest.mark.parametrize("fields", [{"moment": float("nan")}, {"moment": float("inf")}, {"deadline": float("nan")}])
 def test_a_pause_refuses_arguments_with_which_it_would_never_end(fields):
-    with pytest.raises(SegmindInputError, match="Invalid (moment|deadline)"):
+    with pytest.raises(SegmindInputError, match=r"Invalid (moment|deadline)"):
         SegmindPauseTrigger(**{"moment": 1.5, "event": {}, **fields})
 
 
