@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_segmind.exceptions import SegmindJobFailedError, SegmindOutputError
+from airflow_provider_segmind.hooks.segmind import SegmindHook
 from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
 from airflow_provider_segmind.operators.segmind import SegmindRunModelOperator
 from tests.operators.task import Task
@@ -121,6 +122,15 @@ def test_an_upload_goes_through_segminds_storage(erase, segmind):
 
     assert segmind.requests.counts["upload"] == 1
     assert segmind.jobs[0].image.startswith(segmind.url)
+
+
+def test_a_photo_behind_a_url_is_fetched_by_the_worker_for_inline_delivery(erase, segmind):
+    url = SegmindHook().upload(photo())
+    erase(image=url, image_delivery="inline").run()
+
+    assert segmind.jobs[0].image == f"sha256:{hashlib.sha256(photo()).hexdigest()}"
+    (fetch,) = [entry for entry in segmind.requests.log if entry.method == "GET" and url.endswith(entry.path)]
+    assert not fetch.has_key
 
 
 @pytest.mark.parametrize("style", ["base64", "data_uri"])
