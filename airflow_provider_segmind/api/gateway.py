@@ -1,8 +1,8 @@
 """
-Single requests to the gateway, and what may be repeated of them.
+Single requests to Segmind, and what may be repeated of them.
 
 A GET is repeated after anything that may pass; a POST only after proof that nothing was queued, for which see
-:mod:`~airflow_provider_segmind.api.errors`. Every request to the gateway waits for its slot at the rate limiter first.
+:mod:`~airflow_provider_segmind.api.parsing`. Every request to the gateway waits for its slot at the rate limiter first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from airflow_provider_segmind.api.errors import OtherHostRateLimitError, refusal, submit_failure, submit_refusal
 from airflow_provider_segmind.api.models import (
     Metrics,
     SegmindJob,
@@ -22,8 +21,6 @@ from airflow_provider_segmind.api.models import (
 )
 from airflow_provider_segmind.api.operation import (
     MAX_JSON_SECONDS,
-    SYNC_SECONDS,
-    UPLOAD_SECONDS,
     ApiContext,
     Operation,
     Request,
@@ -32,7 +29,14 @@ from airflow_provider_segmind.api.operation import (
     pause,
     send,
 )
-from airflow_provider_segmind.api.parsing import announces_terminal_state, parse_request_id
+from airflow_provider_segmind.api.parsing import (
+    OtherHostRateLimitError,
+    announces_terminal_state,
+    parse_request_id,
+    refusal,
+    submit_failure,
+    submit_refusal,
+)
 from airflow_provider_segmind.exceptions import (
     SegmindError,
     SegmindRateLimitError,
@@ -54,6 +58,12 @@ MIN_SUBMIT_SECONDS = 4.0
 MAX_SUBMIT_WAIT = 5.0
 """A submit that would wait longer than this for its slot raises instead, so that its caller can defer."""
 
+UPLOAD_SECONDS = 300.0
+SYNC_SECONDS = 180.0
+"""How long the synchronous call may be silent: its response begins when the job has ended."""
+
+_SYNC_METRICS = {"inference_time": "x-generation-time", "cost": "x-cost", "remaining_credits": "x-remaining-credits"}
+
 T = TypeVar("T")
 
 
@@ -65,9 +75,13 @@ def backoff(api: ApiContext, failures: int, cap: float = 15.0) -> float:
 def check_rate_limit(api: ApiContext, patience: float) -> None:
     """Raise :class:`SegmindRateLimitError` if the limiter has no slot within ``patience`` seconds."""
     now = api.clock()
-    slot = api.limiter.next_free(now)
-    if slot > now + patience:
-        raise _no_slot(now, slot)
+    _check_slot(api.limiter.next_free(now), now, now + patience)
+
+
+def _check_slot(slot: float, now: float, latest: float) -> None:
+    if slot > latest:
+        text = f"The rate limit allows no request for another {slot - now:.0f} s; nothing was sent."
+        raise SegmindRateLimitError(text, reset_at=slot)
 
 
 def wait_for_slot(api: ApiContext, patience: float = math.inf) -> Operation[None]:
@@ -81,17 +95,10 @@ def wait_for_slot(api: ApiContext, patience: float = math.inf) -> Operation[None
     while True:
         now = api.clock()
         slot = api.limiter.reserve(now, latest)
-        if slot > latest:
-            raise _no_slot(now, slot)
+        _check_slot(slot, now, latest)
         yield from pause(slot - now)
         if not api.limiter.is_closed(api.clock()):
             return
-
-
-def _no_slot(now: float, slot: float) -> SegmindRateLimitError:
-    return SegmindRateLimitError(
-        f"The rate limit allows no request for another {slot - now:.0f} s; nothing was sent.", reset_at=slot
-    )
 
 
 def _pause_before_retry(api: ApiContext, error: SegmindError, failures: int, *, until: float) -> Operation[None]:
@@ -123,7 +130,7 @@ def get(
     :param action: the request in words, for errors
     :param read: parses the response, or raises :class:`SegmindServiceError`
     :param until: epoch seconds at which all of it has ended, whatever the server does; by default a minute from now
-    :param gateway: whether the gateway is asked, and so the limiter; the request history is another host
+    :param gateway: whether the gateway is asked; only its 429 holds back the connection's other requests
     """
     until = api.clock() + GET_SECONDS if until is None else until
     failures = 0
@@ -160,17 +167,11 @@ def submit(
     """
     Submit a job: one POST, repeated only after proof that nothing was queued.
 
-    Source: Segmind's API page. ``POST /v2/<model>`` with the parameters as JSON answers ``{"request_id", "status":
-    "QUEUED", ...}``; there is no idempotency key, and inputs are validated only when the job runs.
-
     :param before: called immediately before each POST; what it raises ends the submit
     :param until: epoch seconds: nothing is repeated after that, and a POST without a response is given up then, though
         not within its first four seconds; by default each POST has a minute
-    :raises SegmindInputError: the model or the payload is invalid; nothing was sent
     :raises SegmindRateLimitError: at once; without sending anything if the limiter has no slot soon
-    :raises SegmindSubmitUnknownError: the job may be queued and billed
-    :raises SegmindRequestError: refused
-    :raises SegmindServiceError: nothing was queued, and repeating did not help
+    :raises SegmindSubmitUnknownError: the job may be queued and billed; whatever else is raised, nothing was queued
     """
     url = api.model_url("v2", model)
     body = check_payload(payload)
@@ -197,22 +198,17 @@ def submit(
 
 
 def get_credits(api: ApiContext) -> Operation[float]:
-    """
-    Return the account's balance in US dollars. It runs no model and costs nothing.
+    """Return the account's balance in US dollars; a 404 means that the account has no balance record."""
+    action = "a request for the credits"
 
-    Source: Segmind's documentation. ``GET /v1/get-user-credits`` answers ``{"credits": <number>}``, or a 404 if the
-    account has no balance record.
-    """
-    return (yield from get(api, f"{api.base_url}/v1/get-user-credits", "a request for the credits", _read_credits))
+    def read(response: Response) -> float:
+        balance = parse_number(response.object.get("credits"))
+        if balance is None:
+            text = f"Segmind's response to {action} has no number."
+            raise SegmindServiceError(text, status_code=response.status)
+        return balance
 
-
-def _read_credits(response: Response) -> float:
-    balance = parse_number(response.object.get("credits"))
-    if balance is None:
-        raise SegmindServiceError(
-            "Segmind's response to a request for the credits has no number.", status_code=response.status
-        )
-    return balance
+    return get(api, f"{api.base_url}/v1/get-user-credits", action, read)
 
 
 def upload(api: ApiContext, data_uri: str) -> Operation[str]:
@@ -231,32 +227,25 @@ def upload(api: ApiContext, data_uri: str) -> Operation[str]:
     urls = response.object.get("file_urls")
     if isinstance(urls, list) and urls and isinstance(urls[0], str) and urls[0].startswith(("https://", "http://")):
         return urls[0]
-    raise SegmindServiceError(
-        "Segmind's storage accepted the upload but returned no address.", status_code=response.status
-    )
+    text = "Segmind's storage accepted the upload but returned no address."
+    raise SegmindServiceError(text, status_code=response.status)
 
 
 def run_sync(api: ApiContext, model: str, payload: Mapping[str, object]) -> Operation[SegmindSyncResult]:
     """
     Run a job by the synchronous v1 call: one POST, never repeated, which answers with the file itself.
 
-    Source: Segmind's API page. The accounting is in the headers ``x-request-id``, ``x-cost``, ``x-remaining-credits``
-    and ``x-generation-time``.
-
     :raises SegmindSubmitUnknownError: no whole response came, and the call may be billed
-    :raises SegmindRequestError: refused
     """
-    url = api.model_url("v1", model)
-    body = check_payload(payload)
-    yield from wait_for_slot(api, GET_SECONDS)
     request = Request(
         "POST",
-        url,
-        json=body,
+        api.model_url("v1", model),
+        json=check_payload(payload),
         max_bytes=api.max_result_bytes,
         max_seconds=2 * SYNC_SECONDS,
         read_timeout=SYNC_SECONDS,
     )
+    yield from wait_for_slot(api, GET_SECONDS)
     try:
         response = yield from send(request)
     except TransportFailure as failure:
@@ -269,21 +258,9 @@ def run_sync(api: ApiContext, model: str, payload: Mapping[str, object]) -> Oper
             "call may be billed."
         )
     if response.content_type == "text/html":
-        raise SegmindRequestError(
-            f"The v1 call to {model} was answered with a web page. Check the connection's host.",
-            status_code=response.status,
-        )
-    headers = response.headers
-    request_id = headers.get("x-request-id")
-    return SegmindSyncResult(
-        content=response.body,
-        content_type=response.content_type,
-        request_id=request_id if is_request_id(request_id) else None,
-        metrics=Metrics.parse(
-            {
-                "inference_time": headers.get("x-generation-time"),
-                "cost": headers.get("x-cost"),
-                "remaining_credits": headers.get("x-remaining-credits"),
-            }
-        ),
-    )
+        text = f"The v1 call to {model} was answered with a web page. Check the connection's host."
+        raise SegmindRequestError(text, status_code=response.status)
+    request_id = response.headers.get("x-request-id")
+    metrics = Metrics.parse({name: response.headers.get(header) for name, header in _SYNC_METRICS.items()})
+    known_id = request_id if is_request_id(request_id) else None
+    return SegmindSyncResult(response.body, response.content_type, known_id, metrics)

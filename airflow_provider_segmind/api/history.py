@@ -27,7 +27,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import Enum
+from functools import partial
 
 from airflow_provider_segmind.api.gateway import get
 from airflow_provider_segmind.api.models import JobState, SegmindRecord, check_model, parse_timestamp
@@ -63,12 +63,10 @@ _ADVICE = "Look for it in Segmind's console; on_unknown_submit='resubmit' submit
 
 def payload_fingerprint(payload: Mapping[str, object]) -> dict[str, str]:
     """
-    Return what a request's inputs are recognised by in the history: one short text for each parameter.
+    Return what a request's inputs are recognised by in the history: one short text for each parameter as it is sent.
 
     An address counts without its query, because signatures change. Inline data counts by its digests, which are the
     same for Base64 and a data URI. So the fingerprint is small and holds nothing private.
-
-    :param payload: the parameters as they are sent
     """
     return {key: _value_fingerprint(value) for key, value in payload.items()}
 
@@ -97,70 +95,44 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-class _Match(Enum):
-    YES = "yes"
-    NO = "no"
-    UNSURE = "unsure"
-
-
-def _match_inputs(ours: Mapping[str, str], record: SegmindRecord) -> _Match:
+def _match_inputs(ours: Mapping[str, str], record: SegmindRecord) -> bool | None:
     """
-    Compare a record with our inputs, parameter by parameter.
+    Compare a record with our inputs, parameter by parameter; ``None`` if it cannot tell.
 
     A plain value that the record lacks decides nothing. A file that it lacks leaves the match unsure: without it any
     two photos would be the same. So does a request without any inputs, which matches every job of its model.
     """
-    if record.request_body is None:
-        return _Match.UNSURE
-    body = record.request_body
-    verdicts = {
-        key: _match_value(fingerprint, _value_fingerprint(body[key]))
-        for key, fingerprint in ours.items()
-        if body.get(key) is not None
-    }
-    if _Match.NO in verdicts.values():
-        return _Match.NO
+    body = record.request_body or {}
+    named = [key for key in ours if body.get(key) is not None]
+    verdicts = {key: _match_value(ours[key], _value_fingerprint(body[key])) for key in named}
+    if False in verdicts.values():
+        return False
     files = [key for key, fingerprint in ours.items() if not fingerprint.startswith("value:")]
     required = files or list(ours)
     complete = bool(required) and all(key in verdicts for key in required)
-    return _Match.YES if complete and _Match.UNSURE not in verdicts.values() else _Match.UNSURE
+    return True if complete and None not in verdicts.values() else None
 
 
-def _match_value(ours: str, theirs: str) -> _Match:
+def _match_value(ours: str, theirs: str) -> bool | None:
     if ours == theirs:
-        return _Match.YES
+        return True
     if not ours.startswith("data:") or theirs.startswith("url:"):
-        return _Match.NO
+        return False
     if not theirs.startswith("data:"):
-        return _Match.UNSURE  # the row has a placeholder instead of the data
+        return None  # the row has a placeholder instead of the data
     our_size, our_head, _ = ours[5:].split(":")
     their_size, their_head, _ = theirs[5:].split(":")
     if int(their_size) >= int(our_size) or (int(their_size) >= _HEAD and their_head != our_head):
-        return _Match.NO
-    return _Match.UNSURE  # shorter, with the same start: ours, cut short, or another photo of the same camera
+        return False
+    return None  # shorter, with the same start: ours, cut short, or another photo of the same camera
 
 
 def get_record(api: ApiContext, request_id: str, *, until: float | None = None) -> Operation[SegmindRecord | None]:
-    """
-    Look a request of any age up in the history.
-
-    :param request_id: Segmind's id of it
-    :param until: epoch seconds at which the look-up has ended; by default a minute from now
-    :return: the record with all outputs, ``None`` if the history does not have it
-    :raises SegmindServiceError: the history cannot be read
-    """
+    """Look a request of any age up; ``None`` if the history does not have it."""
+    url, read = api.record_url(request_id), partial(parse_record, request_id=request_id)
+    action = "a look-up in the request history"
     try:
-        return (
-            yield from get(
-                api,
-                api.record_url(request_id),
-                "a look-up in the request history",
-                lambda response: parse_record(response, request_id),
-                request_id=request_id,
-                until=until,
-                gateway=False,
-            )
-        )
+        return (yield from get(api, url, action, read, request_id=request_id, until=until, gateway=False))
     except SegmindJobExpiredError:
         return None
 
@@ -171,8 +143,6 @@ def find_request(
     """
     Search the history for the request of a submit whose outcome is unknown.
 
-    :param model: the model's slug
-    :param fingerprint: from :func:`payload_fingerprint`
     :param since: epoch seconds of the submit, or of the first of several, by the clock of this or an earlier process
     :param until: epoch seconds at which the submit ended, if known; it may have been accepted that late
     :return: the newest matching request, ``None`` if there certainly is none, which can take a minute to say
@@ -201,7 +171,7 @@ def find_request(
 
 def _preference(record: SegmindRecord) -> tuple[bool, float]:
     """Prefer a job that may be billed to one that failed, then the newest."""
-    return record.state is not JobState.FAILED, -math.inf if record.created_at is None else record.created_at
+    return record.state is not JobState.FAILED, record.created_at or 0.0
 
 
 @dataclass
@@ -224,9 +194,9 @@ class _Search:
         if row.model not in (self.model, None) or (row.created_at is not None and row.created_at < self.earliest):
             return
         match = _match_inputs(self.fingerprint, row)
-        if match is _Match.YES and row.created_at is not None:
+        if match and row.created_at is not None:
             self.matches.append(row)
-        elif match is not _Match.NO:
+        elif match is not False:
             self.unsure = True
 
     def is_covered_by(self, rows: Sequence[SegmindRecord]) -> bool:
@@ -236,7 +206,7 @@ class _Search:
 
 
 def _search(api: ApiContext, model: str, fingerprint: Mapping[str, str], since: float) -> Operation[_Search]:
-    """Search once, with smaller pages if large ones cannot be read."""
+    """Search once, with smaller pages if large ones are too large to read."""
     days = _days(api, model, since)
     for rows_per_page in PAGES:
         try:
@@ -257,10 +227,8 @@ def _days(api: ApiContext, model: str, since: float) -> dict[str, str]:
     today = datetime.fromtimestamp(api.clock(), UTC).date()
     first = datetime.fromtimestamp(since - CLOCK_SKEW, UTC).date() - timedelta(days=1)
     if today - first > timedelta(days=MAX_DAYS):
-        raise SegmindSubmitUnknownError(
-            f"The outcome of a submit to {model} is unknown since {first}, and the request history shows only 31 days. "
-            f"{_ADVICE}"
-        )
+        problem = f"The outcome of a submit to {model} is unknown since {first}, and the history shows only 31 days."
+        raise SegmindSubmitUnknownError(f"{problem} {_ADVICE}")
     return {"from_date": first.isoformat(), "to_date": (today + timedelta(days=1)).isoformat()}
 
 
@@ -298,20 +266,14 @@ def _get_page(
         "sort_by": "model_created",
         "sort_order": "desc",
     }
-    return (
-        yield from get(
-            api,
-            api.history_url,
-            "a search of the request history",
-            lambda response: (parse_rows(response), _clock_ahead(response, api.clock())),
-            params=params,
-            gateway=False,
-        )
-    )
+
+    def read(response: Response) -> tuple[list[SegmindRecord], float]:
+        return parse_rows(response), _clock_ahead(response, api.clock())
+
+    return get(api, api.history_url, "a search of the request history", read, params=params, gateway=False)
 
 
 def _clock_ahead(response: Response, now: float) -> float:
     """Return the seconds that our clock is ahead; 0 if its ``Date`` is missing or absurd, or the clocks agree."""
-    date = parse_timestamp(response.headers.get("date"))
-    ahead = 0.0 if date is None else now - date
+    ahead = now - (parse_timestamp(response.headers.get("date")) or now)
     return ahead if 2.0 < abs(ahead) < 86_400 else 0.0

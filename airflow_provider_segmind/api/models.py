@@ -1,4 +1,8 @@
-"""The values of the API, parsed once at the border and then passed on, and the checks of what a caller gives."""
+"""
+The values of the API, parsed once at the border and then passed on, and the checks of what a caller gives.
+
+Each ``check_`` function returns the value or raises :class:`SegmindInputError`, which names it and the fix.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindInputError
@@ -21,17 +25,13 @@ DEFAULT_TIMEOUT = 600.0
 
 MAX_TIMEOUT = 7 * 86_400
 MAX_DAYS_AHEAD = 8
-"""Deadlines are at most a week ahead; anything further away is most likely given in milliseconds."""
+"""Deadlines are at most a week ahead; a moment further away is most likely given in milliseconds."""
 
 OnUnknownSubmit = Literal["reconcile", "fail", "resubmit"]
 
 
 class JobState(StrEnum):
-    """
-    The state of a job. Source: Segmind's API page.
-
-    A state that Segmind adds one day counts as ``PROCESSING``.
-    """
+    """The state of a job. A state that Segmind adds one day counts as ``PROCESSING``."""
 
     QUEUED = "QUEUED"
     PROCESSING = "PROCESSING"
@@ -52,6 +52,14 @@ class JobState(StrEnum):
             return cls(word.strip().upper())
         except ValueError:
             return cls.PROCESSING
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON; ``None`` if the text is something else, or nested too deeply."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def parse_number(value: object) -> float | None:
@@ -90,7 +98,7 @@ def parse_timestamp(value: object) -> float | None:
 @dataclass(frozen=True, slots=True)
 class Metrics:
     """
-    What a job took and cost. Each field is ``None`` if Segmind did not say. Source: Segmind's API page.
+    What a job took and cost. Each field is ``None`` if Segmind did not say.
 
     :param inference_time: seconds of computing
     :param queue_time: seconds in Segmind's queue
@@ -138,13 +146,7 @@ class SegmindStatus:
 
 @dataclass(frozen=True, slots=True)
 class SegmindOutput:
-    """
-    One output of a job: a file at ``url``, or ``data`` that came inline.
-
-    :param content_type: the declared media type, if any
-    :param file_name: the declared name, if any
-    :param file_size: the declared size in bytes, if any
-    """
+    """One output of a job: a file at ``url`` or inline ``data``, with its type, name and bytes as far as declared."""
 
     url: str | None = None
     data: bytes | None = field(default=None, repr=False)
@@ -177,7 +179,7 @@ class SegmindResult:
 @dataclass(frozen=True, slots=True)
 class SegmindSyncResult:
     """
-    The response of the synchronous v1 call. Source: Segmind's API page.
+    The response of the synchronous v1 call.
 
     :param content: the file itself
     :param content_type: its declared media type, if any
@@ -194,10 +196,7 @@ class SegmindSyncResult:
 @dataclass(frozen=True, slots=True)
 class SegmindRecord:
     """
-    What the request history knows of one request. Source: the official client 1.3.0.
-
-    A request with several outputs has a row for each. A search returns rows; a look-up by id returns one record with
-    all outputs.
+    What the request history knows of one request; a search that finds several outputs has a record for each.
 
     :param model: the model's slug, ``None`` if the row does not name it
     :param state: COMPLETED or FAILED, ``None`` while the job is pending
@@ -284,65 +283,51 @@ _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
-def _shown(value: object) -> str:
-    return redact(repr(value), limit=80)
+def _invalid(name: str, value: object, advice: str) -> SegmindInputError:
+    return SegmindInputError(f"Invalid {name} {redact(repr(value), limit=80)}. {advice}")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_model(model: object) -> str:
-    """Return a model's slug; raise :class:`SegmindInputError` if it could not stand in a path."""
-    if not isinstance(model, str) or not _MODEL.fullmatch(model) or ".." in model:
-        raise SegmindInputError(
-            f"Invalid model {_shown(model)}. Use the slug from the model's page, such as 'bria-erase-foreground' "
-            "(letters, digits, '.', '_' and '-')."
-        )
-    return model
+    """Return a model's slug, which may stand in a path."""
+    if isinstance(model, str) and _MODEL.fullmatch(model) and ".." not in model:
+        return model
+    advice = "Use the slug from the model's page, such as 'bria-erase-foreground' (letters, digits, '.', '_' and '-')."
+    raise _invalid("model", model, advice)
 
 
-def is_request_id(value: object) -> bool:
-    """Return whether a value is a request id that may stand in a path."""
+def is_request_id(value: object) -> TypeGuard[str]:
+    """Return whether a value is a request id, which may stand in a path."""
     return isinstance(value, str) and _REQUEST_ID.fullmatch(value) is not None
 
 
 def check_request_id(request_id: object) -> str:
-    """Return a request id; raise :class:`SegmindInputError` if it could not stand in a path."""
-    if not is_request_id(request_id):
-        raise SegmindInputError(f"Invalid request_id {_shown(request_id)}. Use the id that a submit returned.")
-    return str(request_id)
+    """Return a request id, which may stand in a path."""
+    if is_request_id(request_id):
+        return request_id
+    raise _invalid("request_id", request_id, "Use the id that a submit returned.")
 
 
 def check_timeout(timeout: object, name: str = "timeout") -> float:
-    """
-    Return a duration in seconds.
-
-    :param timeout: seconds, or a :class:`~datetime.timedelta`
-    :param name: the parameter's name, for the error
-    :raises SegmindInputError: it is not above 0, or longer than a week
-    """
+    """Return a duration, given in seconds or as a :class:`~datetime.timedelta`, in seconds."""
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds <= MAX_TIMEOUT:
+    if _is_number(seconds) and 0 < seconds <= MAX_TIMEOUT:
         return float(seconds)
-    raise SegmindInputError(
-        f"Invalid {name} {_shown(timeout)}. Use a timedelta or a number of seconds above 0, at most a week (604800)."
-    )
+    raise _invalid(name, timeout, "Use a timedelta or a number of seconds above 0, at most a week (604800).")
 
 
 def check_moment(moment: object, name: str) -> float:
-    """
-    Return a moment in epoch seconds.
-
-    :param name: the parameter's name, for the error
-    :raises SegmindInputError: it is not a finite number, is negative, or more than eight days ahead
-    """
-    latest = time.time() + MAX_DAYS_AHEAD * 86_400
-    if isinstance(moment, int | float) and not isinstance(moment, bool) and 0 <= moment <= latest:
+    """Return a moment in epoch seconds."""
+    if _is_number(moment) and 0 <= moment <= time.time() + MAX_DAYS_AHEAD * 86_400:
         return float(moment)
-    raise SegmindInputError(
-        f"Invalid {name} {_shown(moment)}. Use epoch seconds, as from time.time(), at most {MAX_DAYS_AHEAD} days ahead."
-    )
+    raise _invalid(name, moment, f"Use epoch seconds, as from time.time(), at most {MAX_DAYS_AHEAD} days ahead.")
 
 
 def check_payload(payload: object) -> dict[str, Any]:
-    """Return a job's parameters; raise :class:`SegmindInputError` if they are not a JSON object."""
+    """Return a job's parameters, which are a JSON object."""
     reason = "It is not a dict with text keys"
     try:
         if isinstance(payload, Mapping) and all(isinstance(key, str) for key in payload):
@@ -351,13 +336,11 @@ def check_payload(payload: object) -> dict[str, Any]:
             return parameters
     except (TypeError, ValueError, RecursionError) as error:
         reason = f"It cannot be written as JSON ({redact(error, limit=120)})"
-    raise SegmindInputError(
-        f"Invalid payload {_shown(payload)}. {reason}. Use the model's parameters, such as {{'prompt': '...'}}."
-    )
+    raise _invalid("payload", payload, f"{reason}. Use the model's parameters, such as {{'prompt': '...'}}.")
 
 
 def check_choice(name: str, value: object, choices: Any) -> None:
-    """Raise :class:`SegmindInputError` for a value that is not one of a ``Literal``'s choices."""
+    """Refuse a value that is not one of a ``Literal``'s choices."""
     allowed = get_args(choices)
     if value not in allowed:
-        raise SegmindInputError(f"Invalid {name} {_shown(value)}. Use one of {', '.join(map(repr, allowed))}.")
+        raise _invalid(name, value, f"Use one of {', '.join(map(repr, allowed))}.")

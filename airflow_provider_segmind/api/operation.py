@@ -10,16 +10,15 @@ an asynchronous driver (``hooks/transport.py``) run it, and tests feed it canned
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from airflow_provider_segmind.api.models import check_model, check_request_id
+from airflow_provider_segmind.api.models import check_model, check_request_id, parse_json
 from airflow_provider_segmind.api.rate_limit import RateLimiter
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.api.schedule import LatencyMemory
@@ -27,43 +26,32 @@ from airflow_provider_segmind.api.schedule import LatencyMemory
 BASE_URL = "https://api.segmind.com"
 HISTORY_URL = "https://api.spotprod.segmind.com/inference-request/request-history"
 STORAGE_URL = "https://workflows-api.segmind.com/upload-asset"
-OUTPUT_HOSTS = ("*.segmind.com", "segmind-resources.s3.amazonaws.com")
 
-# The limits of one exchange, from waiting for a free connection to the last byte of the response.
 MAX_JSON_BYTES = 10 * 1024 * 1024
-"""A JSON response is read up to this size."""
-
 MAX_JSON_SECONDS = 60.0
-UPLOAD_SECONDS = 300.0
-FILE_SECONDS = 900.0
-"""How long the download of a result file may take."""
-
-SYNC_SECONDS = 180.0
-"""How long the synchronous call may be silent: its response begins when the job has ended."""
+"""A JSON response is read up to this size, in an exchange that takes no longer than this."""
 
 
 class BodyReceiver(Protocol):
-    """Takes the body of a response as it streams in, and raises to refuse it."""
+    """
+    Takes the body of a response as it streams in, and raises to refuse it.
 
-    def begin(self, headers: Mapping[str, str]) -> None:
-        """Start over with a new body, whose headers (lower-case names) these are."""
+    ``begin`` starts over with a new body, whose headers (lower-case names) it gets; ``write`` takes the next piece.
+    """
 
-    def write(self, chunk: bytes) -> None:
-        """Take the next piece of the body."""
+    def begin(self, headers: Mapping[str, str]) -> None: ...  # noqa: D102
+    def write(self, chunk: bytes) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """
-    A request to send. Drivers never follow redirects.
+    A request to send. Drivers never follow redirects, and add the key only for the connection's own hosts.
 
     :param url: built from the connection; only the addresses of result files come from a response
-    :param json: the body, if any
-    :param with_key: whether the API key goes along; drivers add it only for the connection's own hosts
     :param into: takes the body of a 2xx response as it streams in, instead of ``Response.body``
     :param max_bytes: a body that is read into memory is truncated there
-    :param max_seconds: how long the whole exchange may take: waiting for a free connection, connecting, sending and
-        reading
+    :param max_seconds: for the whole exchange: waiting for a free connection, connecting, sending and reading
     :param read_timeout: seconds of silence after which the exchange fails; ``None``: as the connection says
     """
 
@@ -88,9 +76,8 @@ class Pause:
 @dataclass(frozen=True)
 class Response:
     """
-    A response with any HTTP status.
+    A response with any HTTP status and headers with lower-case names.
 
-    :param headers: with lower-case names
     :param body: empty if the request had a :class:`BodyReceiver`
     :param truncated: why the body is not whole, ``None`` if it is; starts with "larger than" if it is too large
     """
@@ -102,7 +89,7 @@ class Response:
 
     @property
     def ok(self) -> bool:
-        """Whether the status is a 2xx."""
+        """Whether the status says success."""
         return 200 <= self.status < 300
 
     @property
@@ -112,13 +99,8 @@ class Response:
 
     @cached_property
     def json(self) -> Any:
-        """The parsed body; ``None`` if it is not JSON (HTML, empty, truncated, nested too deeply)."""
-        if self.truncated:
-            return None
-        try:
-            return json.loads(self.body.decode("utf-8", "replace"))
-        except (ValueError, RecursionError):
-            return None
+        """The parsed body; ``None`` if it is not JSON, or truncated."""
+        return None if self.truncated else parse_json(self.body.decode("utf-8", "replace"))
 
     @property
     def object(self) -> dict[str, Any]:
@@ -135,8 +117,8 @@ class TransportFailure(Exception):  # noqa: N818 - it is an event for an operati
     """
     No response came.
 
-    :param sent: whether the request may have reached the server. ``False`` only if that is impossible: the name
-        did not resolve, the connection was refused, the TLS handshake failed, or connecting timed out.
+    :param sent: ``False`` only if the request cannot have reached the server: the name did not resolve, the connection
+        was refused, the TLS handshake failed, or connecting timed out
     """
 
     def __init__(self, message: str, *, sent: bool) -> None:
@@ -164,18 +146,15 @@ def pause(seconds: float) -> Operation[None]:
 @dataclass(frozen=True)
 class ApiContext:
     """
-    What the operations of one connection share.
+    What the operations of one connection share: in one process, all its jobs have one limiter and latency memory.
 
     :param base_url: without a trailing slash or version
     :param output_hosts: more hosts that result files may come from, names or ``*.name``; Segmind's own and the base
         URL's always may
-    :param max_result_bytes: the largest result file accepted
-    :param limiter: shared by all jobs of the connection in this process
-    :param latencies: likewise
-    :param clock: the wall clock, in epoch seconds. Deadlines outlive processes, so nothing here is monotonic.
+    :param clock: the wall clock, in epoch seconds; deadlines outlive processes, so nothing here is monotonic
     :param jitter: returns a random number between its two arguments
     :param secrets: strings that never appear in a text
-    :param account: from :func:`account_fingerprint`; empty if it is not needed
+    :param account: from :func:`account_fingerprint`
     """
 
     base_url: str = BASE_URL
@@ -196,7 +175,7 @@ class ApiContext:
 
     def model_url(self, version: str, model: str) -> str:
         """Return where a model's jobs are posted; ``version`` is ``v1`` or ``v2``."""
-        return f"{self.base_url}/{version}/{quote(check_model(model), safe='')}"
+        return f"{self.base_url}/{version}/{check_model(model)}"
 
     def request_url(self, request_id: str) -> str:
         """
@@ -204,22 +183,18 @@ class ApiContext:
 
         The submit's response names URLs too. They are ignored: the key must go to the connection's own hosts only.
         """
-        return f"{self.base_url}/v2/requests/{quote(check_request_id(request_id), safe='')}"
+        return f"{self.base_url}/v2/requests/{check_request_id(request_id)}"
 
     def record_url(self, request_id: str) -> str:
         """Return where the request history keeps one request."""
-        return f"{self.history_url}/{quote(check_request_id(request_id), safe='')}"
+        return f"{self.history_url}/{check_request_id(request_id)}"
 
 
 def account_fingerprint(base_url: str, api_key: str) -> str:
     """
     Return what tells one account from another in a checkpoint, as ``<host>:<12 hexadecimal digits>``.
 
-    The digits come from a SHA-256 digest, so the key cannot be read from them. A rotated key changes the fingerprint
-    although the account stays the same.
-
-    :param base_url: as in :class:`ApiContext`
-    :param api_key: the connection's key
+    The key cannot be read from it. A rotated key changes it although the account stays the same.
     """
     parts = urlsplit(base_url)
     host = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
