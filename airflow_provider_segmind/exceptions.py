@@ -29,25 +29,6 @@ from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-__all__ = [
-    "SegmindAuthError",
-    "SegmindCheckpointError",
-    "SegmindCreditsError",
-    "SegmindError",
-    "SegmindInputError",
-    "SegmindJobExpiredError",
-    "SegmindJobFailedError",
-    "SegmindJobTimeoutError",
-    "SegmindModelNotFoundError",
-    "SegmindModerationError",
-    "SegmindOutputError",
-    "SegmindRateLimitError",
-    "SegmindRequestError",
-    "SegmindServiceError",
-    "SegmindStorageError",
-    "SegmindSubmitUnknownError",
-]
-
 
 class TaskFate(StrEnum):
     """What happens to the Airflow task once the operation has given up."""
@@ -62,13 +43,11 @@ class Policy:
     What is done about an error. A class without a policy of its own has its base's.
 
     :param handling: what the operation does by itself, in the words of docs/reliability.md
-    :param task: what happens to the task afterwards
     :param repeat: whether a GET that ended with this error is repeated
     :param repeat_submit: whether a submit that ended with it is repeated
     :param not_queued: whether it proves, on a submit, that nothing was queued
     :param may_recover: whether time or the user may fix the cause, so that storing a result is worth another try
     :param retry_delay: how soon Airflow retries the task; ``None`` means the task's own ``retry_delay``
-    :param retry_reason: why that delay was chosen, for Airflow's log
     """
 
     handling: str
@@ -107,22 +86,14 @@ class SegmindError(AirflowException):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep every attribute when pickled or copied, whatever arguments a subclass's constructor requires."""
-        return _rebuild, (type(self), self.args, dict(self.__dict__))
-
-
-def _rebuild(kind: type[SegmindError], args: tuple[Any, ...], attributes: dict[str, Any]) -> SegmindError:
-    error = kind.__new__(kind, *args)
-    error.args = args
-    error.__dict__.update(attributes)
-    return error
+        return type(self).__new__, (type(self), *self.args), dict(self.__dict__)
 
 
 class SegmindInputError(SegmindError, AirflowFailException, ValueError):
     """
     A parameter, a connection field or a source image is unusable; the text names it, its value and the fix.
 
-    It is an ``AirflowFailException`` so that Airflow spends no retry on it, wherever it is raised: a mapped task
-    raises it while it is being unmapped, outside ``execute``.
+    It is an ``AirflowFailException``, because a mapped task raises it while being unmapped, outside ``execute``.
     """
 
     policy = Policy("ends", TaskFate.FAIL, may_recover=True)
@@ -238,3 +209,6 @@ class SegmindCheckpointError(SegmindError):
     """A task's checkpoint exists and cannot be read. It may be about a paid job, so nothing is submitted."""
 
     policy = Policy("ends; nothing is submitted", TaskFate.RETRY)
+
+
+__all__ = sorted(name for name in globals() if name.startswith("Segmind"))

@@ -1,8 +1,4 @@
-"""
-Downloading a result file: from trusted hosts only, without the key, repeated until it is whole.
-
-This module moves the bytes; a :class:`ResultSink` (``files/formats.py``) decides what a whole and valid file is.
-"""
+"""Downloading a result file: from trusted hosts only, without the key, repeated until it is whole."""
 
 from __future__ import annotations
 
@@ -27,29 +23,20 @@ from airflow_provider_segmind.api.redaction import shareable_url
 from airflow_provider_segmind.exceptions import SegmindOutputError
 
 OUTPUT_HOSTS = ("*.segmind.com", "segmind-resources.s3.amazonaws.com")
-FILE_SECONDS = 900.0
-"""How long the download of a result file may take."""
-
+FILE_SECONDS = 900.0  # for the download of a result file
 MAX_REDIRECTS = 4
-
-FILE_KEPT_SECONDS = 6.5 * 86_400
-"""Segmind keeps a file for seven days (source: its API page). S3 answers 403 for a missing file where the caller may
-not list the bucket, so a 403 for a file about that old means that it is gone. For a younger one it proves nothing: a
-proxy answers 403 too."""
-
 GONE_ATTEMPTS = 4
+# Segmind keeps a file for seven days (source: its API page). S3 answers 403 for a missing file where the caller may not
+# list the bucket, so a 403 for a file about that old means that it is gone. For a younger one it proves nothing: a
+# proxy answers 403 too.
+FILE_KEPT_SECONDS = 6.5 * 86_400
 
 
 class ResultSink(BodyReceiver, Protocol):
-    """
-    Takes a result file, and refuses one that is too large with a :class:`SegmindOutputError`.
+    """Takes a result file, and refuses one that is too large with a :class:`SegmindOutputError`."""
 
-    :param size: bytes taken since ``begin``
-    :param expected: bytes that the headers announced, ``None`` if they did not
-    """
-
-    size: int
-    expected: int | None
+    size: int  # bytes taken since ``begin``
+    expected: int | None  # bytes that the headers announced
 
     def finish(self, declared: str | None) -> SegmindFile:
         """Check and describe the file; a :class:`ValueError` says why it is not usable."""
@@ -76,8 +63,7 @@ def public_outputs(api: ApiContext, result: SegmindResult) -> tuple[str, ...]:
     """
     Return the addresses of a result's outputs that anybody may see and use: trusted, and without a signature.
 
-    Events and XCom name the result by them and take the first for the first output. So there are none at all if the
-    first output has no such address.
+    The first stands for the first output in events and XCom, so there are none if that one has no such address.
     """
     urls = [shareable_url(output.url) for output in result.outputs]
     public = [url if url and is_trusted(api, url) else None for url in urls]
@@ -118,7 +104,15 @@ def _download_once(api: ApiContext, output: SegmindOutput, sink: ResultSink, req
         sink.write(output.data or b"")
     else:
         response = yield from _get_file(api, output.url, sink, request_id)
-        _check_whole(response, sink, output)
+        if response.status != 200:
+            raise ValueError(f"its host answers HTTP {response.status}")
+        if response.truncated:
+            raise ValueError(f"it is truncated: {response.truncated}")
+        if sink.size == 0:
+            raise ValueError("it is empty")
+        expected = sink.expected if sink.expected is not None else output.file_size
+        if expected is not None and sink.size != expected:
+            raise ValueError(f"it has {sink.size} of {expected} bytes")
         # The name is the API's word. The header may be that of an error page, so it comes last.
         named, _ = guess_type(urlsplit(output.url).path, strict=False)
         declared = declared or named or response.headers.get("content-type")
@@ -145,18 +139,6 @@ def _get_file(api: ApiContext, url: str, sink: ResultSink, request_id: str) -> O
             url = response.headers["location"]  # not a URL: the next check refuses it
     text = f"The result file of request {request_id} is redirected more than {MAX_REDIRECTS} times."
     raise SegmindOutputError(text, request_id=request_id)
-
-
-def _check_whole(response: Response, sink: ResultSink, output: SegmindOutput) -> None:
-    if response.status != 200:
-        raise ValueError(f"its host answers HTTP {response.status}")
-    if response.truncated:
-        raise ValueError(f"it is truncated: {response.truncated}")
-    if sink.size == 0:
-        raise ValueError("it is empty")
-    expected = sink.expected if sink.expected is not None else output.file_size
-    if expected is not None and sink.size != expected:
-        raise ValueError(f"it has {sink.size} of {expected} bytes")
 
 
 def file_is_gone(api: ApiContext, url: str, made_at: float | None) -> Operation[bool]:

@@ -1,8 +1,20 @@
 """
 Single requests to Segmind, and what may be repeated of them.
 
-A GET is repeated after anything that may pass; a POST only after proof that nothing was queued, for which see
-:mod:`~airflow_provider_segmind.api.parsing`. Every request to the gateway waits for its slot at the rate limiter first.
+What proves that nothing was queued
+-----------------------------------
+
+Segmind has no idempotency key: each POST that it accepts is a job, and is billed when the job completes. A submit may
+therefore be repeated only after proof that the last one queued nothing. These are proof:
+
+* a 4xx, 429 included: the gateway refused the request;
+* a 500, 502 or 503 in the gateway's own envelope, ``{"error": "<text>"}``: the gateway answered and accepted nothing;
+* a failure before the request can have left: DNS, a refused connection, a failed TLS handshake, a connect timeout.
+
+These are not: a 504, or a 5xx in HTML, which a proxy sends while the gateway may still work on the request; a redirect;
+a 2xx without a usable request id; a connection that broke or fell silent after sending. There the outcome is unknown.
+
+A GET needs no proof: every GET may be repeated. Every request to the gateway waits for its slot at the rate limiter.
 """
 
 from __future__ import annotations
@@ -15,6 +27,7 @@ from airflow_provider_segmind.api.models import (
     Metrics,
     SegmindJob,
     SegmindSyncResult,
+    check_model,
     check_payload,
     is_request_id,
     parse_number,
@@ -32,10 +45,7 @@ from airflow_provider_segmind.api.operation import (
 from airflow_provider_segmind.api.parsing import (
     OtherHostRateLimitError,
     announces_terminal_state,
-    parse_request_id,
     refusal,
-    submit_failure,
-    submit_refusal,
 )
 from airflow_provider_segmind.exceptions import (
     SegmindError,
@@ -45,23 +55,13 @@ from airflow_provider_segmind.exceptions import (
     SegmindSubmitUnknownError,
 )
 
-GET_ATTEMPTS = 5
-GET_SECONDS = 60.0
-"""A GET, or a submit that was proven not to be queued, is tried at most ``GET_ATTEMPTS`` times in ``GET_SECONDS``."""
-
-MIN_GET_SECONDS = 2.0
-"""No GET begins that would have less time than this."""
-
-MIN_SUBMIT_SECONDS = 4.0
-"""A POST has at least this long, whatever the deadline: cutting it short leaves its outcome unknown."""
-
-MAX_SUBMIT_WAIT = 5.0
-"""A submit that would wait longer than this for its slot raises instead, so that its caller can defer."""
-
+# A GET, or a submit that was proven not to be queued, is tried at most GET_ATTEMPTS times in GET_SECONDS.
+GET_ATTEMPTS, GET_SECONDS = 5, 60.0
+MIN_GET_SECONDS = 2.0  # no GET begins that would have less time
+MIN_SUBMIT_SECONDS = 4.0  # for a POST, whatever the deadline: cutting it short leaves its outcome unknown
+MAX_SUBMIT_WAIT = 5.0  # a submit that would wait longer for its slot raises instead, so that its caller can defer
 UPLOAD_SECONDS = 300.0
-SYNC_SECONDS = 180.0
-"""How long the synchronous call may be silent: its response begins when the job has ended."""
-
+SYNC_SECONDS = 180.0  # of silence in the synchronous call, whose response begins when the job has ended
 _SYNC_METRICS = {"inference_time": "x-generation-time", "cost": "x-cost", "remaining_credits": "x-remaining-credits"}
 
 T = TypeVar("T")
@@ -88,8 +88,7 @@ def wait_for_slot(api: ApiContext, patience: float = math.inf) -> Operation[None
     """
     Take the limiter's next slot and wait for it. If another request meets a 429 meanwhile, take a new slot.
 
-    :param patience: seconds that this may take
-    :raises SegmindRateLimitError: at once, if there is no slot in that time
+    :raises SegmindRateLimitError: at once, if there is no slot within ``patience`` seconds
     """
     latest = api.clock() + max(patience, 0.0)
     while True:
@@ -130,7 +129,7 @@ def get(
     :param action: the request in words, for errors
     :param read: parses the response, or raises :class:`SegmindServiceError`
     :param until: epoch seconds at which all of it has ended, whatever the server does; by default a minute from now
-    :param gateway: whether the gateway is asked; only its 429 holds back the connection's other requests
+    :param gateway: whether the gateway is asked, and so the limiter
     """
     until = api.clock() + GET_SECONDS if until is None else until
     failures = 0
@@ -173,7 +172,7 @@ def submit(
     :raises SegmindRateLimitError: at once; without sending anything if the limiter has no slot soon
     :raises SegmindSubmitUnknownError: the job may be queued and billed; whatever else is raised, nothing was queued
     """
-    url = api.model_url("v2", model)
+    url = f"{api.base_url}/v2/{check_model(model)}"
     body = check_payload(payload)
     retry_until = min(until, api.clock() + GET_SECONDS)
     failures = 0
@@ -187,14 +186,24 @@ def submit(
         except TransportFailure as failure:
             error = submit_failure(api, failure, model)
         else:
-            request_id = parse_request_id(response) if response.ok else None
-            if request_id is not None:
+            request_id = response.object.get("request_id")
+            if response.ok and is_request_id(request_id):
                 return SegmindJob(request_id, model, submitted_at)
-            error = submit_refusal(api, response, model)
+            error = refusal(api, response, f"the submit to {model}", submit=True)
         failures += 1
         if failures == GET_ATTEMPTS or not error.policy.repeat_submit:
             raise error
         yield from _pause_before_retry(api, error, failures, until=retry_until)
+
+
+def submit_failure(api: ApiContext, failure: TransportFailure, model: str) -> SegmindError:
+    """Return the error for a submit without a response."""
+    reason = api.redact(failure)
+    if failure.sent:
+        return SegmindSubmitUnknownError(
+            f"The submit to {model} was sent and got no response ({reason}), so the job may be queued and billed."
+        )
+    return SegmindServiceError(f"Segmind could not be reached, and nothing was sent: {reason}")
 
 
 def get_credits(api: ApiContext) -> Operation[float]:
@@ -232,14 +241,10 @@ def upload(api: ApiContext, data_uri: str) -> Operation[str]:
 
 
 def run_sync(api: ApiContext, model: str, payload: Mapping[str, object]) -> Operation[SegmindSyncResult]:
-    """
-    Run a job by the synchronous v1 call: one POST, never repeated, which answers with the file itself.
-
-    :raises SegmindSubmitUnknownError: no whole response came, and the call may be billed
-    """
+    """Run a job by the synchronous v1 call: one POST, never repeated, which answers with the file itself."""
     request = Request(
         "POST",
-        api.model_url("v1", model),
+        f"{api.base_url}/v1/{check_model(model)}",
         json=check_payload(payload),
         max_bytes=api.max_result_bytes,
         max_seconds=2 * SYNC_SECONDS,
@@ -251,12 +256,10 @@ def run_sync(api: ApiContext, model: str, payload: Mapping[str, object]) -> Oper
     except TransportFailure as failure:
         raise submit_failure(api, failure, model) from None
     if not response.ok:
-        raise submit_refusal(api, response, model)
+        raise refusal(api, response, f"the submit to {model}", submit=True)
     if response.truncated or not response.body:
-        raise SegmindSubmitUnknownError(
-            f"Segmind's response to the v1 call to {model} is not a whole file ({response.truncated or 'empty'}); the "
-            "call may be billed."
-        )
+        problem = f"Segmind's response to the v1 call to {model} is not a whole file ({response.truncated or 'empty'})"
+        raise SegmindSubmitUnknownError(f"{problem}; the call may be billed.")
     if response.content_type == "text/html":
         text = f"The v1 call to {model} was answered with a web page. Check the connection's host."
         raise SegmindRequestError(text, status_code=response.status)

@@ -20,12 +20,9 @@ from typing import Any, Literal, TypeGuard, get_args
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindInputError
 
-DEFAULT_TIMEOUT = 600.0
-"""Seconds that a wait takes at most by default. Source: the official client 1.3.0 waits as long."""
-
+DEFAULT_TIMEOUT = 600.0  # seconds, as in the official client 1.3.0
 MAX_TIMEOUT = 7 * 86_400
-MAX_DAYS_AHEAD = 8
-"""Deadlines are at most a week ahead; a moment further away is most likely given in milliseconds."""
+MAX_DAYS_AHEAD = 8  # deadlines are at most a week ahead; a later moment is most likely given in milliseconds
 
 OnUnknownSubmit = Literal["reconcile", "fail", "resubmit"]
 
@@ -74,11 +71,7 @@ def parse_number(value: object) -> float | None:
 
 
 def parse_timestamp(value: object) -> float | None:
-    """
-    Read a moment as epoch seconds; ``None`` for anything else.
-
-    :param value: ISO 8601 (UTC if it has no zone), an HTTP date, epoch seconds or milliseconds, also as text
-    """
+    """Read ISO 8601 (UTC if it has no zone), an HTTP date, epoch seconds or milliseconds as epoch seconds."""
     number = parse_number(value)
     if number is not None:
         seconds = number / 1000 if number > 1e11 else number
@@ -146,23 +139,17 @@ class SegmindStatus:
 
 @dataclass(frozen=True, slots=True)
 class SegmindOutput:
-    """One output of a job: a file at ``url`` or inline ``data``, with its type, name and bytes as far as declared."""
+    """One output of a job: a file at ``url`` or inline ``data``, with its media type and bytes as far as declared."""
 
     url: str | None = None
     data: bytes | None = field(default=None, repr=False)
     content_type: str | None = None
-    file_name: str | None = None
     file_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SegmindResult:
-    """
-    The result of a job.
-
-    :param outputs: in Segmind's order; empty while the job still runs
-    :param raw: the body of Segmind's response
-    """
+    """The result of a job: ``outputs`` in Segmind's order, none while it still runs, and the ``raw`` response."""
 
     request_id: str
     status: JobState
@@ -178,14 +165,7 @@ class SegmindResult:
 
 @dataclass(frozen=True, slots=True)
 class SegmindSyncResult:
-    """
-    The response of the synchronous v1 call.
-
-    :param content: the file itself
-    :param content_type: its declared media type, if any
-    :param request_id: from the header ``x-request-id``, if any
-    :param metrics: inference time, cost and remaining credits, from the response's headers
-    """
+    """The response of the synchronous v1 call: the file itself, and what the response's headers say of it."""
 
     content: bytes = field(repr=False)
     content_type: str | None
@@ -196,15 +176,14 @@ class SegmindSyncResult:
 @dataclass(frozen=True, slots=True)
 class SegmindRecord:
     """
-    What the request history knows of one request; a search that finds several outputs has a record for each.
+    What the request history knows of one request. Each field is ``None`` if the history does not say.
 
-    :param model: the model's slug, ``None`` if the row does not name it
     :param state: COMPLETED or FAILED, ``None`` while the job is pending
-    :param output_urls: the outputs' addresses, in the history's order
-    :param created_at: epoch seconds, ``None`` if the row has no time
+    :param output_urls: the outputs' addresses, in the history's order; a search returns a record for each
+    :param created_at: epoch seconds
     :param cost: US dollars for the whole request, however many outputs it has
     :param error: Segmind's own words if the job has failed
-    :param request_body: the inputs as they were sent, ``None`` if the row has none
+    :param request_body: the inputs as they were sent
     """
 
     request_id: str
@@ -235,8 +214,7 @@ class SegmindFile:
     :param size: bytes
     :param sha256: hexadecimal
     :param content_type: as the file's own signature says, or as declared if it has no known one
-    :param width: pixels, ``None`` if it is not an image
-    :param height: pixels, ``None`` if it is not an image
+    :param width: pixels, ``None`` as the height is if it is not an image
     """
 
     size: int

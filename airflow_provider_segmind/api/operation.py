@@ -2,9 +2,8 @@
 What an operation yields and what it receives, and the context that all operations of a connection share.
 
 An operation is a generator. It yields a :class:`Request` to send or a :class:`Pause` to make, receives a
-:class:`Response` or has a :class:`TransportFailure` thrown into it, and returns a typed value or raises a
-:class:`~airflow_provider_segmind.exceptions.SegmindError`. So each rule of the API is written once; a synchronous and
-an asynchronous driver (``hooks/transport.py``) run it, and tests feed it canned responses under a fake clock.
+:class:`Response` or has a :class:`TransportFailure` thrown into it, and returns a typed value or raises a SegmindError.
+So each rule of the API is written once, and a synchronous and an asynchronous driver (``hooks/transport.py``) run it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from functools import cached_property
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from airflow_provider_segmind.api.models import check_model, check_request_id, parse_json
+from airflow_provider_segmind.api.models import check_request_id, parse_json
 from airflow_provider_segmind.api.rate_limit import RateLimiter
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.api.schedule import LatencyMemory
@@ -28,16 +27,11 @@ HISTORY_URL = "https://api.spotprod.segmind.com/inference-request/request-histor
 STORAGE_URL = "https://workflows-api.segmind.com/upload-asset"
 
 MAX_JSON_BYTES = 10 * 1024 * 1024
-MAX_JSON_SECONDS = 60.0
-"""A JSON response is read up to this size, in an exchange that takes no longer than this."""
+MAX_JSON_SECONDS = 60.0  # for the whole exchange
 
 
 class BodyReceiver(Protocol):
-    """
-    Takes the body of a response as it streams in, and raises to refuse it.
-
-    ``begin`` starts over with a new body, whose headers (lower-case names) it gets; ``write`` takes the next piece.
-    """
+    """Takes the body of a response as it streams in, from ``begin`` with its headers on, and raises to refuse it."""
 
     def begin(self, headers: Mapping[str, str]) -> None: ...  # noqa: D102
     def write(self, chunk: bytes) -> None: ...  # noqa: D102
@@ -76,9 +70,8 @@ class Pause:
 @dataclass(frozen=True)
 class Response:
     """
-    A response with any HTTP status and headers with lower-case names.
+    A response with any HTTP status, and headers with lower-case names.
 
-    :param body: empty if the request had a :class:`BodyReceiver`
     :param truncated: why the body is not whole, ``None`` if it is; starts with "larger than" if it is too large
     """
 
@@ -91,11 +84,6 @@ class Response:
     def ok(self) -> bool:
         """Whether the status says success."""
         return 200 <= self.status < 300
-
-    @property
-    def too_large(self) -> bool:
-        """Whether the body was truncated because of its size, so that asking for the same again is pointless."""
-        return self.truncated is not None and self.truncated.startswith("larger than")
 
     @cached_property
     def json(self) -> Any:
@@ -149,11 +137,9 @@ class ApiContext:
     What the operations of one connection share: in one process, all its jobs have one limiter and latency memory.
 
     :param base_url: without a trailing slash or version
-    :param output_hosts: more hosts that result files may come from, names or ``*.name``; Segmind's own and the base
-        URL's always may
+    :param output_hosts: where result files may come from besides Segmind's and the base URL's host; names or ``*.name``
     :param clock: the wall clock, in epoch seconds; deadlines outlive processes, so nothing here is monotonic
     :param jitter: returns a random number between its two arguments
-    :param secrets: strings that never appear in a text
     :param account: from :func:`account_fingerprint`
     """
 
@@ -173,21 +159,10 @@ class ApiContext:
         """Make a text from outside fit for logs and errors."""
         return redact(text, self.secrets)
 
-    def model_url(self, version: str, model: str) -> str:
-        """Return where a model's jobs are posted; ``version`` is ``v1`` or ``v2``."""
-        return f"{self.base_url}/{version}/{check_model(model)}"
-
+    # The submit's response names URLs too. They are ignored: the key must go to the connection's own hosts only.
     def request_url(self, request_id: str) -> str:
-        """
-        Return where a job's result is; its state is at ``/status`` below it.
-
-        The submit's response names URLs too. They are ignored: the key must go to the connection's own hosts only.
-        """
+        """Return where a job's result is; its state is at ``/status`` below it."""
         return f"{self.base_url}/v2/requests/{check_request_id(request_id)}"
-
-    def record_url(self, request_id: str) -> str:
-        """Return where the request history keeps one request."""
-        return f"{self.history_url}/{check_request_id(request_id)}"
 
 
 def account_fingerprint(base_url: str, api_key: str) -> str:

@@ -3,21 +3,6 @@ What a response means: a value, or an exception that says what to do.
 
 Shapes vary and are only partly published, so everything recognisable is accepted. A response without what was asked for
 raises :class:`SegmindServiceError`, which a GET repeats.
-
-What proves that nothing was queued
------------------------------------
-
-Segmind has no idempotency key: each POST that it accepts is a job, and is billed when the job completes. A submit may
-therefore be repeated only after proof that the last one queued nothing. These are proof:
-
-* a 4xx, 429 included: the gateway refused the request;
-* a 500, 502 or 503 in the gateway's own envelope, ``{"error": "<text>"}``: the gateway answered and accepted nothing;
-* a failure before the request can have left: DNS, a refused connection, a failed TLS handshake, a connect timeout.
-
-These are not: a 504, or a 5xx in HTML, which a proxy sends while the gateway may still work on the request; a redirect;
-a 2xx without a usable request id; a connection that broke or fell silent after sending. There the outcome is unknown.
-
-A GET needs no proof: every GET may be repeated.
 """
 
 from __future__ import annotations
@@ -42,7 +27,7 @@ from airflow_provider_segmind.api.models import (
     parse_number,
     parse_timestamp,
 )
-from airflow_provider_segmind.api.operation import ApiContext, Response, TransportFailure
+from airflow_provider_segmind.api.operation import ApiContext, Response
 from airflow_provider_segmind.api.rate_limit import reset_at
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import (
@@ -59,21 +44,17 @@ from airflow_provider_segmind.exceptions import (
     SegmindSubmitUnknownError,
 )
 
-MAX_OUTPUTS = 64
-MAX_ROWS = 10_000
-"""No real response has more, and one that lists millions of things costs no time."""
-
+# No real response has more, and one that lists millions of things costs no time.
+MAX_OUTPUTS, MAX_ROWS = 64, 10_000
 _MAX_DEPTH = 4
 _URL = re.compile(r"https?://[^\s\x00-\x1f\x7f\ud800-\udfff\"'<>\\^`{|}]+", re.IGNORECASE)
 _CREATED = ("model_created", "created_at", "created", "timestamp")
-_ROW_CONTAINERS = ("data", "results", "items", "generations")
-_RECORD_CONTAINERS = (*_ROW_CONTAINERS, "record", "request")
-
+_CONTAINERS = ("data", "results", "items", "generations", "record", "request")
 _CREDITS_WORDS = re.compile(r"credit|balance|spend|insufficient|quota|top.?up|billing", re.IGNORECASE)
+# Only its text tells a block by content moderation from other failures. Source: Segmind's API page.
 _MODERATION_WORDS = re.compile(
     r"\b(moderation|moderated|nsfw|content[ _]policy|safety|responsible ai|rai|flagged|prohibited)\b", re.IGNORECASE
 )
-"""Only its text tells a block by content moderation from other failures. Source: Segmind's API page."""
 
 T = TypeVar("T")
 
@@ -85,7 +66,8 @@ class ResponseTooLargeError(SegmindServiceError):
 
 
 def _malformed(response: Response, action: str) -> SegmindServiceError:
-    kind = ResponseTooLargeError if response.too_large else SegmindServiceError
+    too_large = (response.truncated or "").startswith("larger than")
+    kind = ResponseTooLargeError if too_large else SegmindServiceError
     text = f"Segmind's response to {action} makes no sense (HTTP {response.status}, {_described_body(response)})."
     return kind(text, status_code=response.status)
 
@@ -142,12 +124,6 @@ def _short_text(value: object) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= 255 else None
 
 
-def parse_request_id(response: Response) -> str | None:
-    """Return the request id that a submit returned; ``None`` if the response has no usable one."""
-    request_id = response.object.get("request_id")
-    return request_id if is_request_id(request_id) else None
-
-
 def announces_terminal_state(response: Response) -> bool:
     """
     Return whether the body names a terminal state, which wins over the HTTP status: a FAILED comes as a 422.
@@ -198,14 +174,13 @@ def _find_outputs(value: object, depth: int) -> Iterator[SegmindOutput]:
 
 
 def _outputs_in_object(value: Mapping[str, Any], depth: int) -> Iterator[SegmindOutput]:
-    """Read one output (``{"url", "content_type"?, "file_name"?, "file_size"?}``), or several under ``images``."""
+    """Read one output (``{"url", "content_type"?, "file_size"?}``), or several under ``images``."""
     size = value.get("file_size")
     for key in ("url", "image", "image_url", "data", "b64_json", "images", "output"):
         for found in _find_outputs(value.get(key), depth + 1):
             yield replace(
                 found,
                 content_type=_short_text(value.get("content_type")) or found.content_type,
-                file_name=_short_text(value.get("file_name")) or found.file_name,
                 file_size=size if type(size) is int and size > 0 else None,
             )
             if key != "images":
@@ -229,12 +204,8 @@ def _outputs_in_text(text: str, depth: int) -> Iterator[SegmindOutput]:
 
 
 def parse_rows(response: Response) -> list[SegmindRecord]:
-    """
-    Read a page of the request history.
-
-    A row that cannot be read may be the very one that is looked for. Such a page proves no absence, so it is an error.
-    """
-    rows = _unwrap(response.json, _ROW_CONTAINERS)
+    """Read a page of the request history. One unreadable row spoils it: it may be the one that is looked for."""
+    rows = _unwrap(response.json)
     if isinstance(rows, list) and len(rows) <= MAX_ROWS:
         records = [record for record in map(_record, rows) if record is not None]
         if len(records) == len(rows):
@@ -243,13 +214,8 @@ def parse_rows(response: Response) -> list[SegmindRecord]:
 
 
 def parse_record(response: Response, request_id: str) -> SegmindRecord:
-    """
-    Read the record of one request.
-
-    A request with several outputs has a row for each. All rows name the cost of the whole request (source: the official
-    client 1.3.0), so it is taken once.
-    """
-    body = _unwrap(response.json, _RECORD_CONTAINERS)
+    """Read the record of one request: a row for each output, which all name the cost of the whole request."""
+    body = _unwrap(response.json)
     rows = body[:MAX_OUTPUTS] if isinstance(body, list) else [body]
     records = [record for record in map(_record, rows) if record is not None and record.request_id == request_id]
     if not records:
@@ -264,11 +230,11 @@ def parse_record(response: Response, request_id: str) -> SegmindRecord:
     )
 
 
-def _unwrap(body: object, containers: Iterable[str]) -> object:
+def _unwrap(body: object) -> object:
     """Take rows out of their container, which may stand in another: ``{"data": {"results": [...]}}``."""
     for _ in range(2):
         if isinstance(body, dict) and "request_id" not in body:
-            body = next((body[key] for key in containers if isinstance(body.get(key), list | dict)), None)
+            body = next((body[key] for key in _CONTAINERS if isinstance(body.get(key), list | dict)), None)
     return body
 
 
@@ -304,22 +270,18 @@ class OtherHostRateLimitError(SegmindServiceError):
 
 
 class ResponseKind(NamedTuple):
-    """
-    A row of :data:`ANSWERS`.
-
-    :param what: in the words of docs/reliability.md
-    :param submit: what it means for a submit
-    :param other: what it means for any other request
-    :param has_body: what the JSON object in its body, an empty one if it has none, must be
-    """
+    """A kind of response, in the words of docs/reliability.md, and its error on a submit and on any other request."""
 
     what: str
     statuses: Collection[int]
     submit: type[SegmindError]
     other: type[SegmindError]
-    has_body: Callable[[dict[str, Any]], bool] = lambda _: True
+    accepts: Callable[[dict[str, Any]], bool] = lambda json_object: True  # noqa: ARG005
 
 
+# What a response that is not a plain success means; the first row that matches counts. Where no response came, a submit
+# that may have been sent counts as the last row, and one that cannot have been sent as a SegmindServiceError; so does
+# any other request.
 ANSWERS = (
     ResponseKind("401, 403", (401, 403), SegmindAuthError, SegmindAuthError),
     ResponseKind("404 in JSON", (404,), SegmindModelNotFoundError, SegmindJobExpiredError, bool),
@@ -343,68 +305,50 @@ ANSWERS = (
         SegmindServiceError,
     ),
 )
-"""
-What a response that is not a plain success means; the first row that matches counts.
-
-Where no response came, a submit that may have been sent counts as the last row, and one that cannot have been sent as a
-:class:`SegmindServiceError`; so does any other request.
-"""
 
 
 def error_class(response: Response, *, submit: bool = False) -> type[SegmindError]:
     """Return the error that a response stands for, on a submit or on any other request."""
-    row = next(row for row in ANSWERS if response.status in row.statuses and row.has_body(response.object))
+    row = next(row for row in ANSWERS if response.status in row.statuses and row.accepts(response.object))
     return row.submit if submit else row.other
 
 
 def refusal(
-    api: ApiContext, response: Response, action: str, *, request_id: str | None = None, gateway: bool = True
+    api: ApiContext,
+    response: Response,
+    action: str,
+    *,
+    submit: bool = False,
+    request_id: str | None = None,
+    gateway: bool = True,
 ) -> SegmindError:
-    """Return the error for the response to anything but a submit; the parameters are those of :func:`get`."""
-    kind = error_class(response)
-    if kind is SegmindJobExpiredError and request_id is None:
-        kind = SegmindRequestError
-    if kind is SegmindJobExpiredError:
-        return SegmindJobExpiredError(
-            f"Segmind does not know request {request_id} (HTTP 404). It keeps the record for one hour; its request "
-            "history keeps it longer.",
-            request_id=request_id,
-        )
-    if kind is SegmindRateLimitError and not gateway:
-        kind = OtherHostRateLimitError
-    return _error(api, response, kind, action, request_id)
+    """
+    Return the error for a response that is not a success.
 
-
-def submit_refusal(api: ApiContext, response: Response, model: str) -> SegmindError:
-    """Return the error for a submit's response without a request id."""
-    kind, status, words = error_class(response, submit=True), response.status, _words(api, response)
-    if kind is SegmindModelNotFoundError:
-        reason = "has retired the model" if status == 410 else "has no model"
-        return kind(f"Segmind {reason} {model!r} (HTTP {status}): {words} Check `model`.", status_code=status)
-    if kind is SegmindSubmitUnknownError:
-        return kind(
-            f"Segmind answered the submit to {model} with HTTP {status} and no request id, so the job may be queued "
-            f"and billed: {words}",
-            status_code=status,
-        )
-    return _error(api, response, kind, f"the submit to {model}")
-
-
-def _error(
-    api: ApiContext, response: Response, kind: type[SegmindError], action: str, request_id: str | None = None
-) -> SegmindError:
-    status, words, verb, fix = response.status, _words(api, response), "could not serve", ""
-    if status == 429:
+    :param action: the request in words
+    :param gateway: whether the gateway responded; only its 429 holds back the connection's other requests
+    """
+    kind, status, words = error_class(response, submit=submit), response.status, _words(api, response)
+    verb, fix = "could not serve", ""
+    if kind is SegmindRateLimitError:
         now = api.clock()
         moment = reset_at(response.headers, now)
         text = f"The rate limit is used up (HTTP 429 on {action}) and resets in {moment - now:.0f} s."
-        if kind is OtherHostRateLimitError:
+        if not gateway:
             return OtherHostRateLimitError(text, reset_at=moment, request_id=request_id)
         api.limiter.close_until(moment)
         text += " Set 'requests_per_minute' in the connection's extra to stay below it."
         return SegmindRateLimitError(text, reset_at=moment, request_id=request_id)
-    if kind is SegmindAuthError:
+    if kind is SegmindJobExpiredError and request_id is None:
+        kind = SegmindRequestError
+    elif kind is SegmindJobExpiredError:
+        fix = f" It keeps the record of request {request_id} for one hour; its request history keeps it longer."
+    elif kind is SegmindSubmitUnknownError:
+        fix = " The response has no request id, so the job may be queued and billed."
+    elif kind is SegmindAuthError:
         fix = " Check the password (the API key) of the connection, and what the account may use."
+    elif kind is SegmindModelNotFoundError:
+        fix = " Check `model`: there is no such model, or it is retired."
     elif status == 406 and _CREDITS_WORDS.search(words):
         kind, fix = SegmindCreditsError, " Add credits, or raise the team's spend limit."
     if issubclass(kind, SegmindRequestError):
@@ -416,21 +360,9 @@ def _error(
 
 def _words(api: ApiContext, response: Response) -> str:
     """Return Segmind's own words as a sentence, or what came in their place."""
-    words = error_text(response.object)
-    if words is None:
-        return f"the response has no message ({_described_body(response)})."
+    words = error_text(response.object) or f"the response has no message ({_described_body(response)})"
     words = api.redact(words)
     return words if words.endswith((".", "!", "?")) else f"{words}."
-
-
-def submit_failure(api: ApiContext, failure: TransportFailure, model: str) -> SegmindError:
-    """Return the error for a submit without a response."""
-    reason = api.redact(failure)
-    if failure.sent:
-        return SegmindSubmitUnknownError(
-            f"The submit to {model} was sent and got no response ({reason}), so the job may be queued and billed."
-        )
-    return SegmindServiceError(f"Segmind could not be reached, and nothing was sent: {reason}")
 
 
 def job_failure(api: ApiContext, request_id: str, detail: str | None) -> SegmindJobFailedError:

@@ -4,14 +4,10 @@ A job after its submit: its state, its result, and the wait for its end.
 How a wait ends on time
 -----------------------
 
-A wait ends within ten seconds after its deadline, whatever the server does, because every request of it has a limit
-(``max_seconds``) for the whole exchange, and every pause and every wait for a slot ends by the deadline:
-
-* a poll that begins before the deadline ends by then, or, begun just before it, ``POLL_SECONDS`` after its begin;
-* the last poll, at the deadline, ends ``LAST_POLL_OVERTIME`` after it;
-* the look-up of the result, where that poll says COMPLETED, ends ``RESULT_OVERTIME`` after it.
-
-The rest of the ten seconds is for the drivers.
+A wait ends within ten seconds after its deadline, whatever the server does: every pause and every wait for a slot ends
+by the deadline, and every exchange has a limit (``max_seconds``). A poll that begins before the deadline ends by then,
+or ``POLL_SECONDS`` after its begin. The last poll, at the deadline, ends ``LAST_POLL_OVERTIME`` after it, and the
+look-up of the result, where that poll says COMPLETED, ``RESULT_OVERTIME`` after it. The rest is for the drivers.
 """
 
 from __future__ import annotations
@@ -52,13 +48,8 @@ from airflow_provider_segmind.exceptions import (
 POLL_SECONDS = 3.0
 LAST_POLL_OVERTIME = 6.0
 RESULT_OVERTIME = 9.0
-
-NOT_FOUND_GRACE = 10.0
-"""A 404 in the first seconds after a submit is replication lag, not expiry."""
-
-RESULT_ATTEMPTS = 3
-"""How often a result is asked for while its endpoint still says that the job runs and the status says COMPLETED."""
-
+NOT_FOUND_GRACE = 10.0  # a 404 in the first seconds after a submit is replication lag, not expiry
+RESULT_ATTEMPTS = 3  # while the status says COMPLETED and the endpoint of the result that the job runs
 _ERRORS: dict[OutcomeStatus, type[SegmindError]] = {
     OutcomeStatus.TIMEOUT: SegmindJobTimeoutError,
     OutcomeStatus.EXPIRED: SegmindJobExpiredError,
@@ -77,12 +68,10 @@ def get_status(
 
 def get_result(api: ApiContext, request_id: str, *, until: float | None = None) -> Operation[SegmindResult]:
     """
-    Return a job's result; it has no outputs while the job still runs.
+    Return a job's result; it has no outputs while the job still runs, and a FAILED raises.
 
     Where a COMPLETED job has no outputs in it, or inline ones that are too large to read, the request history is asked
     for the files' addresses.
-
-    :raises SegmindJobFailedError: the job has failed
     """
     url, read = api.request_url(request_id), partial(parse_result, request_id=request_id)
     too_large = None
@@ -151,32 +140,17 @@ def raise_for_outcome(api: ApiContext, outcome: JobOutcome) -> None:
         raise _ERRORS[status](words, request_id=request_id)
 
 
-def wait_for_job(
-    api: ApiContext,
-    request_id: str,
-    *,
-    timeout: float,
-    model: str | None = None,
-    poll_interval: float | None = None,
-) -> Operation[SegmindResult]:
-    """Wait for a job's end and return its result; the parameters are those of :func:`watch`."""
+def wait_for_job(api: ApiContext, request_id: str, *, timeout: float) -> Operation[SegmindResult]:
+    """Wait for a job's end and return its result."""
     now = api.clock()
-    return (yield from _Wait(api, request_id, model, now, now + timeout, poll_interval).poll_and_fetch())
+    return (yield from _Wait(api, request_id, None, now, now + timeout).poll_and_fetch())
 
 
-def run(
-    api: ApiContext,
-    model: str,
-    payload: Mapping[str, object],
-    *,
-    timeout: float,
-    poll_interval: float | None = None,
-) -> Operation[SegmindResult]:
+def run(api: ApiContext, model: str, payload: Mapping[str, object], *, timeout: float) -> Operation[SegmindResult]:
     """Submit a job, wait for its end and return its result: what the official client's ``run`` does."""
     deadline = api.clock() + timeout
     job = yield from submit(api, model, payload, until=deadline)
-    wait = _Wait(api, job.request_id, model, job.submitted_at, deadline, poll_interval)
-    return (yield from wait.poll_and_fetch())
+    return (yield from _Wait(api, job.request_id, model, job.submitted_at, deadline).poll_and_fetch())
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +162,7 @@ class _Wait:
     model: str | None
     submitted_at: float
     deadline: float
-    poll_interval: float | None
+    poll_interval: float | None = None
 
     def poll(self) -> Operation[SegmindStatus]:
         """Poll until the job has ended, through outages and rate limits; else raise one of ``_ERRORS``."""
@@ -219,7 +193,7 @@ class _Wait:
             else:
                 failures, problem = 0, None
                 if status.state is JobState.COMPLETED:
-                    self._observe(status.metrics)
+                    api.latencies.observe(self.model, status.metrics.total_time)
                 if status.state.terminal:
                     return status
             if last:
@@ -248,18 +222,13 @@ class _Wait:
             result = yield from get_result(self.api, self.request_id, until=until)
             if result.status is JobState.COMPLETED:
                 if status.metrics.total_time is None:
-                    self._observe(result.metrics)
+                    self.api.latencies.observe(self.model, result.metrics.total_time)
                 return result if result.metrics != Metrics() else replace(result, metrics=status.metrics)
             yield from pause(backoff(self.api, attempt))
-        raise SegmindServiceError(
-            f"Request {self.request_id} is COMPLETED, but Segmind has no result of it yet. A retry asks again for free.",
-            request_id=self.request_id,
+        text = (
+            f"Segmind has completed request {self.request_id}, but has no result of it yet. A retry asks for it again."
         )
-
-    def _observe(self, metrics: Metrics) -> None:
-        """Let the poll schedule learn how long a completed job took."""
-        if self.model is not None:
-            self.api.latencies.observe(self.model, metrics.total_time)
+        raise SegmindServiceError(text, request_id=self.request_id)
 
     def poll_and_fetch(self) -> Operation[SegmindResult]:
         """Poll, and return the result of a job that completed."""
