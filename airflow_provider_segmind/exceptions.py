@@ -39,33 +39,16 @@ class TaskFate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """
-    What is done about an error. A class without a policy of its own has its base's.
+    """What is done about an error. A class without a policy of its own has its base's."""
 
-    :param handling: what the operation does by itself, in the words of docs/reliability.md
-    :param repeat: whether a GET that ended with this error is repeated
-    :param repeat_submit: whether a submit that ended with it is repeated
-    :param not_queued: whether it proves, on a submit, that nothing was queued
-    :param may_recover: whether time or the user may fix the cause, so that storing a result is worth another try
-    :param retry_delay: how soon Airflow retries the task; ``None`` means the task's own ``retry_delay``
-    """
-
-    handling: str
+    handling: str  # what the operation does by itself, in the words of docs/reliability.md
     task: TaskFate
-    repeat: bool = False
-    repeat_submit: bool = False
-    not_queued: bool = False
-    may_recover: bool = False
-    retry_delay: timedelta | None = None
+    repeat: bool = False  # whether a GET that ended with this error is repeated
+    repeat_submit: bool = False  # whether a submit that ended with it is repeated
+    not_queued: bool = False  # whether it proves, on a submit, that nothing was queued
+    may_recover: bool = False  # whether time or the user may fix the cause, so that storing is worth another try
+    retry_delay: timedelta | None = None  # how soon Airflow retries the task; by default as the task says
     retry_reason: str = ""
-
-
-_RECONCILE = Policy(
-    "searches the request history for the job",
-    TaskFate.RETRY,
-    retry_delay=timedelta(minutes=2),
-    retry_reason="search the request history again",
-)
 
 
 class SegmindError(AirflowException):
@@ -153,7 +136,12 @@ class SegmindServiceError(SegmindError):
 class SegmindSubmitUnknownError(SegmindError):
     """The outcome of a submit is unknown: the job may run and be billed. A retry looks for it before it pays again."""
 
-    policy = _RECONCILE
+    policy = Policy(
+        "searches the request history for the job",
+        TaskFate.RETRY,
+        retry_delay=timedelta(minutes=2),
+        retry_reason="search the request history again",
+    )
 
 
 class SegmindJobFailedError(SegmindError):
@@ -179,7 +167,9 @@ class SegmindModerationError(SegmindJobFailedError):
 class SegmindJobExpiredError(SegmindError):
     """Segmind no longer knows the request id (it keeps the record for one hour), or never did."""
 
-    policy = replace(_RECONCILE, handling="looks the job up in the request history", may_recover=True)
+    policy = replace(
+        SegmindSubmitUnknownError.policy, handling="looks the job up in the request history", may_recover=True
+    )
 
 
 class SegmindJobTimeoutError(SegmindError):

@@ -85,11 +85,7 @@ def _check_slot(slot: float, now: float, latest: float) -> None:
 
 
 def wait_for_slot(api: ApiContext, patience: float = math.inf) -> Operation[None]:
-    """
-    Take the limiter's next slot and wait for it. If another request meets a 429 meanwhile, take a new slot.
-
-    :raises SegmindRateLimitError: at once, if there is no slot within ``patience`` seconds
-    """
+    """Take a slot and wait for it, and for another one after a 429; raise at once if none is within ``patience``."""
     latest = api.clock() + max(patience, 0.0)
     while True:
         now = api.clock()

@@ -64,20 +64,15 @@ def _value_fingerprint(value: object) -> str:
     if isinstance(value, str):
         if address := _ADDRESS.match(value):
             return f"url:{address[1]}"
-        if data := _inline_data(value):
+        data_uri = split_data_uri(value)
+        encoded, min_length = (data_uri[1], 0) if data_uri else (value, _MIN_INLINE)
+        if data := decode_base64(encoded, min_length=min_length, cut_short=True):
             return f"data:{len(data)}:{_digest(data[:_HEAD])}:{_digest(data)}"
         if value.lower() in ("true", "false"):
             value = value.lower() == "true"
     if isinstance(value, int) and abs(value) < 1 << 53:
         value = float(value)  # a database may keep a flag as 1, and 7 as 7.0
     return f"value:{_digest(json.dumps(value, sort_keys=True, default=str).encode())}"
-
-
-def _inline_data(text: str) -> bytes | None:
-    """Decode a data URI or a long Base64 string, also one whose end was cut off; ``None`` for any other text."""
-    if data_uri := split_data_uri(text):
-        return decode_base64(data_uri[1], cut_short=True)
-    return decode_base64(text, min_length=_MIN_INLINE, cut_short=True)
 
 
 def _digest(data: bytes) -> str:

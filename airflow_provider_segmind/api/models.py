@@ -90,21 +90,13 @@ def parse_timestamp(value: object) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """
-    What a job took and cost. Each field is ``None`` if Segmind did not say.
-
-    :param inference_time: seconds of computing
-    :param queue_time: seconds in Segmind's queue
-    :param total_time: seconds in all
-    :param cost: US dollars; absent for a failed job
-    :param remaining_credits: US dollars left on the account
-    """
+    """What a job took, in seconds, and cost, in US dollars. Each field is ``None`` if Segmind did not say."""
 
     inference_time: float | None = None
     queue_time: float | None = None
     total_time: float | None = None
-    cost: float | None = None
-    remaining_credits: float | None = None
+    cost: float | None = None  # absent for a failed job
+    remaining_credits: float | None = None  # on the account
 
     @classmethod
     def parse(cls, value: object) -> Metrics:
@@ -208,19 +200,12 @@ class SegmindRecord:
 
 @dataclass(frozen=True, slots=True)
 class SegmindFile:
-    """
-    A result file that was downloaded and checked.
+    """A result file that was downloaded and checked; ``width`` and ``height`` are ``None`` if it is not an image."""
 
-    :param size: bytes
-    :param sha256: hexadecimal
-    :param content_type: as the file's own signature says, or as declared if it has no known one
-    :param width: pixels, ``None`` as the height is if it is not an image
-    """
-
-    size: int
-    sha256: str
-    content_type: str
-    width: int | None = None
+    size: int  # bytes
+    sha256: str  # hexadecimal
+    content_type: str  # as the file's own signature says, or as declared if it has no known one
+    width: int | None = None  # pixels
     height: int | None = None
 
 
@@ -236,20 +221,14 @@ class OutcomeStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
-    """
-    How a wait ended.
-
-    :param error: Segmind's own words for a FAILED, else what went wrong
-    :param output_urls: the outputs' public addresses, in order; see :func:`~.download.public_outputs`
-    :param result: the result, if it was looked up; it stays in this process
-    """
+    """How a wait ended."""
 
     request_id: str
     status: OutcomeStatus
-    error: str | None = None
+    error: str | None = None  # Segmind's own words for a FAILED, else what went wrong
     metrics: Metrics = field(default_factory=Metrics)
-    output_urls: tuple[str, ...] = ()
-    result: SegmindResult | None = field(default=None, repr=False)
+    output_urls: tuple[str, ...] = ()  # the outputs' public addresses, in order; see download.public_outputs
+    result: SegmindResult | None = field(default=None, repr=False)  # if it was looked up; it stays in this process
 
     @property
     def output_url(self) -> str | None:

@@ -39,25 +39,17 @@ class BodyReceiver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """
-    A request to send. Drivers never follow redirects, and add the key only for the connection's own hosts.
-
-    :param url: built from the connection; only the addresses of result files come from a response
-    :param into: takes the body of a 2xx response as it streams in, instead of ``Response.body``
-    :param max_bytes: a body that is read into memory is truncated there
-    :param max_seconds: for the whole exchange: waiting for a free connection, connecting, sending and reading
-    :param read_timeout: seconds of silence after which the exchange fails; ``None``: as the connection says
-    """
+    """A request to send. Drivers never follow redirects, and add the key only for the connection's own hosts."""
 
     method: str
-    url: str
+    url: str  # built from the connection; only the addresses of result files come from a response
     params: Mapping[str, str] | None = None
     json: object = None
     with_key: bool = True
-    into: BodyReceiver | None = field(default=None, compare=False)
-    max_bytes: int = MAX_JSON_BYTES
-    max_seconds: float = MAX_JSON_SECONDS
-    read_timeout: float | None = None
+    into: BodyReceiver | None = field(default=None, compare=False)  # takes the body of a 2xx instead of Response.body
+    max_bytes: int = MAX_JSON_BYTES  # a body that is read into memory is truncated there
+    max_seconds: float = MAX_JSON_SECONDS  # for waiting for a free connection, connecting, sending and reading
+    read_timeout: float | None = None  # seconds of silence after which it fails; by default as the connection says
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +61,12 @@ class Pause:
 
 @dataclass(frozen=True)
 class Response:
-    """
-    A response with any HTTP status, and headers with lower-case names.
-
-    :param truncated: why the body is not whole, ``None`` if it is; starts with "larger than" if it is too large
-    """
+    """A response with any HTTP status, and headers with lower-case names."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    truncated: str | None = None
+    truncated: str | None = None  # why the body is not whole; starts with "larger than" if it is too large
 
     @property
     def ok(self) -> bool:
@@ -133,27 +121,19 @@ def pause(seconds: float) -> Operation[None]:
 
 @dataclass(frozen=True)
 class ApiContext:
-    """
-    What the operations of one connection share: in one process, all its jobs have one limiter and latency memory.
+    """What the operations of one connection share: in one process, all its jobs have one limiter and latency memory."""
 
-    :param base_url: without a trailing slash or version
-    :param output_hosts: where result files may come from besides Segmind's and the base URL's host; names or ``*.name``
-    :param clock: the wall clock, in epoch seconds; deadlines outlive processes, so nothing here is monotonic
-    :param jitter: returns a random number between its two arguments
-    :param account: from :func:`account_fingerprint`
-    """
-
-    base_url: str = BASE_URL
+    base_url: str = BASE_URL  # without a trailing slash or version
     history_url: str = HISTORY_URL
     storage_url: str = STORAGE_URL
-    output_hosts: tuple[str, ...] = ()
+    output_hosts: tuple[str, ...] = ()  # of result files, besides Segmind's and the base URL's; names or *.name
     max_result_bytes: int = 1024 * 1024 * 1024
     limiter: RateLimiter = field(default_factory=RateLimiter)
     latencies: LatencyMemory = field(default_factory=LatencyMemory)
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.time  # deadlines outlive processes, so nothing here is monotonic
     jitter: Callable[[float, float], float] = random.uniform
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    account: str = ""
+    account: str = ""  # from account_fingerprint
 
     def redact(self, text: object) -> str:
         """Make a text from outside fit for logs and errors."""

@@ -38,11 +38,7 @@ def redact(text: object, secrets: Sequence[str] = (), *, limit: int = MAX_TEXT) 
     """
     Remove secrets and noise (keys, user info, queries, signatures, image data, control characters), and shorten.
 
-    A long text loses its middle: an S3 error names the operation at its start and the reason at its end.
-
-    :param text: anything; it is converted with ``str``
-    :param secrets: exact strings to remove, such as the connection's key
-    :param limit: characters kept
+    A text longer than ``limit`` loses its middle: an S3 error names the operation at its start, the reason at its end.
     """
     said = str(text)
     for secret in secrets:
@@ -74,11 +70,7 @@ def _cut_before_cleaning(text: str, size: int) -> str:
 
 
 def shareable_url(url: str | None) -> str | None:
-    """
-    Return an address that is fit for XCom and events, else ``None``.
-
-    An address with a query, a fragment or user info may open more than this one file, so it is withheld.
-    """
+    """Return an address that is fit for XCom and events: no query, fragment or user info that may open more files."""
     if not url:
         return None
     authority = url.partition("://")[2].partition("/")[0]
