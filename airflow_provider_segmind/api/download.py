@@ -143,9 +143,7 @@ def _get_file(api: ApiContext, url: str, sink: ResultSink, request_id: str) -> O
 
 def file_is_gone(api: ApiContext, url: str, made_at: float | None) -> Operation[bool]:
     """
-    Return whether a file's host says that the file no longer exists. A failure to ask it does not count.
-
-    The caller pays for the image again if this is true, so the host must say it twice.
+    Return whether a file's host says twice that the file no longer exists: if so, the caller pays for the image again.
 
     :param made_at: epoch seconds of the job; with ``None``, for unknown, a 403 never counts
     """

@@ -180,7 +180,7 @@ def submit(
         try:
             response = yield from send(Request("POST", url, json=body, max_seconds=seconds))
         except TransportFailure as failure:
-            error = submit_failure(api, failure, model)
+            error = _submit_failure(api, failure, model)
         else:
             request_id = response.object.get("request_id")
             if response.ok and is_request_id(request_id):
@@ -192,7 +192,7 @@ def submit(
         yield from _pause_before_retry(api, error, failures, until=retry_until)
 
 
-def submit_failure(api: ApiContext, failure: TransportFailure, model: str) -> SegmindError:
+def _submit_failure(api: ApiContext, failure: TransportFailure, model: str) -> SegmindError:
     """Return the error for a submit without a response."""
     reason = api.redact(failure)
     if failure.sent:
@@ -204,23 +204,21 @@ def submit_failure(api: ApiContext, failure: TransportFailure, model: str) -> Se
 
 def get_credits(api: ApiContext) -> Operation[float]:
     """Return the account's balance in US dollars; a 404 means that the account has no balance record."""
-    action = "a request for the credits"
 
     def read(response: Response) -> float:
         balance = parse_number(response.object.get("credits"))
         if balance is None:
-            text = f"Segmind's response to {action} has no number."
-            raise SegmindServiceError(text, status_code=response.status)
+            raise SegmindServiceError("Segmind's response has no number of credits.", status_code=response.status)
         return balance
 
-    return get(api, f"{api.base_url}/v1/get-user-credits", action, read)
+    return get(api, f"{api.base_url}/v1/get-user-credits", "a request for the credits", read)
 
 
 def upload(api: ApiContext, data_uri: str) -> Operation[str]:
     """
     Store a file at Segmind and return its address. It is not repeated, because a stored file cannot be deleted.
 
-    Source: the official client 1.3.0. ``{"data_urls": ["data:..."]}`` answers ``{"file_urls": ["https://..."]}``.
+    Source for its form: the official client 1.3.0.
     """
     request = Request("POST", api.storage_url, json={"data_urls": [data_uri]}, max_seconds=UPLOAD_SECONDS)
     try:
@@ -250,7 +248,7 @@ def run_sync(api: ApiContext, model: str, payload: Mapping[str, object]) -> Oper
     try:
         response = yield from send(request)
     except TransportFailure as failure:
-        raise submit_failure(api, failure, model) from None
+        raise _submit_failure(api, failure, model) from None
     if not response.ok:
         raise refusal(api, response, f"the submit to {model}", submit=True)
     if response.truncated or not response.body:

@@ -107,7 +107,7 @@ def watch(
 
     :param model: its typical latency shapes the poll schedule; ``None``: unknown, so the polls start early
     :param deadline: epoch seconds; one that has passed, in a restarted triggerer, still gets a last poll
-    :param poll_interval: seconds between polls; ``None``: the adaptive schedule
+    :param poll_interval: in seconds; by default the adaptive schedule
     """
     wait = _Wait(api, request_id, model, submitted_at, max(deadline, api.clock()), poll_interval)
     try:

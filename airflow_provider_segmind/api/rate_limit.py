@@ -23,12 +23,12 @@ def reset_at(headers: Mapping[str, str], now: float) -> float:
     """
     Return the epoch second at which the limit of a 429 resets, at least a second and at most an hour from now.
 
-    The format of ``x-rate-limit-reset-at-utc`` is not published, so every likely one is read, and ``Retry-After`` too;
-    a number too small for an epoch second is a delay. Without a readable value it is a minute from now, since Segmind
-    counts requests a minute.
+    The format of ``x-rate-limit-reset-at-utc`` is not published, so every likely one is read, and ``Retry-After`` too.
+    Without a readable value it is a minute from now, since Segmind counts requests a minute.
     """
     for name in ("x-rate-limit-reset-at-utc", "retry-after"):
         number = parse_number(headers.get(name))
+        # A number too small for an epoch second is a delay.
         is_delay = number is not None and 0 <= number <= 1e8
         moment = now + number if number is not None and is_delay else parse_timestamp(headers.get(name))
         if moment is not None:

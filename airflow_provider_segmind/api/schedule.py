@@ -63,10 +63,7 @@ def next_poll_delay(typical: LatencyEstimate, elapsed: float, polls: int) -> flo
 
     The first poll comes when about four jobs of five are done, for a poll that comes too early costs a request and a
     late one only seconds. The following ones are as far apart as the estimate is uncertain, and for a job that is
-    long overdue a tenth of the time that it has taken already.
-
-    :param elapsed: seconds since the submit
-    :param polls: how often this wait has polled so far
+    long overdue a tenth of the time that it has taken already. ``elapsed`` are the seconds since the submit.
     """
     first = typical.median * math.exp(0.85 * typical.spread)
     if polls == 0 and elapsed < first:
