@@ -29,25 +29,6 @@ from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
-__all__ = [
-    "SegmindAuthError",
-    "SegmindCheckpointError",
-    "SegmindCreditsError",
-    "SegmindError",
-    "SegmindInputError",
-    "SegmindJobExpiredError",
-    "SegmindJobFailedError",
-    "SegmindJobTimeoutError",
-    "SegmindModelNotFoundError",
-    "SegmindModerationError",
-    "SegmindOutputError",
-    "SegmindRateLimitError",
-    "SegmindRequestError",
-    "SegmindServiceError",
-    "SegmindStorageError",
-    "SegmindSubmitUnknownError",
-]
-
 
 class TaskFate(StrEnum):
     """What happens to the Airflow task once the operation has given up."""
@@ -58,35 +39,16 @@ class TaskFate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """
-    What is done about an error. A class without a policy of its own has its base's.
+    """What is done about an error. A class without a policy of its own has its base's."""
 
-    :param handling: what the operation does by itself, in the words of docs/reliability.md
-    :param task: what happens to the task afterwards
-    :param repeat: whether a GET that ended with this error is repeated
-    :param repeat_submit: whether a submit that ended with it is repeated
-    :param not_queued: whether it proves, on a submit, that nothing was queued
-    :param may_recover: whether time or the user may fix the cause, so that storing a result is worth another try
-    :param retry_delay: how soon Airflow retries the task; ``None`` means the task's own ``retry_delay``
-    :param retry_reason: why that delay was chosen, for Airflow's log
-    """
-
-    handling: str
+    handling: str  # what the operation does by itself, in the words of docs/reliability.md
     task: TaskFate
-    repeat: bool = False
-    repeat_submit: bool = False
-    not_queued: bool = False
-    may_recover: bool = False
-    retry_delay: timedelta | None = None
+    repeat: bool = False  # whether a GET that ended with this error is repeated
+    repeat_submit: bool = False  # whether a submit that ended with it is repeated
+    not_queued: bool = False  # whether it proves, on a submit, that nothing was queued
+    may_recover: bool = False  # whether time or the user may fix the cause, so that storing is worth another try
+    retry_delay: timedelta | None = None  # how soon Airflow retries the task; by default as the task says
     retry_reason: str = ""
-
-
-_RECONCILE = Policy(
-    "searches the request history for the job",
-    TaskFate.RETRY,
-    retry_delay=timedelta(minutes=2),
-    retry_reason="search the request history again",
-)
 
 
 class SegmindError(AirflowException):
@@ -107,22 +69,14 @@ class SegmindError(AirflowException):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep every attribute when pickled or copied, whatever arguments a subclass's constructor requires."""
-        return _rebuild, (type(self), self.args, dict(self.__dict__))
-
-
-def _rebuild(kind: type[SegmindError], args: tuple[Any, ...], attributes: dict[str, Any]) -> SegmindError:
-    error = kind.__new__(kind, *args)
-    error.args = args
-    error.__dict__.update(attributes)
-    return error
+        return type(self).__new__, (type(self), *self.args), dict(self.__dict__)
 
 
 class SegmindInputError(SegmindError, AirflowFailException, ValueError):
     """
     A parameter, a connection field or a source image is unusable; the text names it, its value and the fix.
 
-    It is an ``AirflowFailException`` so that Airflow spends no retry on it, wherever it is raised: a mapped task
-    raises it while it is being unmapped, outside ``execute``.
+    It is an ``AirflowFailException``, because a mapped task raises it while being unmapped, outside ``execute``.
     """
 
     policy = Policy("ends", TaskFate.FAIL, may_recover=True)
@@ -182,7 +136,12 @@ class SegmindServiceError(SegmindError):
 class SegmindSubmitUnknownError(SegmindError):
     """The outcome of a submit is unknown: the job may run and be billed. A retry looks for it before it pays again."""
 
-    policy = _RECONCILE
+    policy = Policy(
+        "searches the request history for the job",
+        TaskFate.RETRY,
+        retry_delay=timedelta(minutes=2),
+        retry_reason="search the request history again",
+    )
 
 
 class SegmindJobFailedError(SegmindError):
@@ -208,7 +167,9 @@ class SegmindModerationError(SegmindJobFailedError):
 class SegmindJobExpiredError(SegmindError):
     """Segmind no longer knows the request id (it keeps the record for one hour), or never did."""
 
-    policy = replace(_RECONCILE, handling="looks the job up in the request history", may_recover=True)
+    policy = replace(
+        SegmindSubmitUnknownError.policy, handling="looks the job up in the request history", may_recover=True
+    )
 
 
 class SegmindJobTimeoutError(SegmindError):
@@ -238,3 +199,6 @@ class SegmindCheckpointError(SegmindError):
     """A task's checkpoint exists and cannot be read. It may be about a paid job, so nothing is submitted."""
 
     policy = Policy("ends; nothing is submitted", TaskFate.RETRY)
+
+
+__all__ = sorted(name for name in globals() if name.startswith("Segmind"))

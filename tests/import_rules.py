@@ -20,7 +20,6 @@ ORDER = (
     ("api.rate_limit", "api.schedule"),
     ("api.operation",),
     ("api.parsing",),
-    ("api.errors",),
     ("api.gateway",),
     ("api.history",),
     ("api.download",),

@@ -117,10 +117,10 @@ def test_every_module_in_the_order_exists():
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("api.gateway", "from airflow_provider_segmind.api.errors import refusal"),
-        ("api.gateway", "from airflow_provider_segmind.api import errors"),
-        ("api.gateway", "import airflow_provider_segmind.api.errors as errors"),
-        ("api.gateway", "from .errors import refusal"),
+        ("api.gateway", "from airflow_provider_segmind.api.parsing import refusal"),
+        ("api.gateway", "from airflow_provider_segmind.api import parsing"),
+        ("api.gateway", "import airflow_provider_segmind.api.parsing as parsing"),
+        ("api.gateway", "from .parsing import refusal"),
         ("api.gateway", "from ..exceptions import SegmindError"),
         ("api.gateway", "import json, logging"),
         ("hooks.segmind", "from airflow_provider_segmind.jobs.run import execute"),
@@ -139,14 +139,14 @@ def test_the_checker_allows_what_points_down(module, source):
     [
         pytest.param("files.source", "from airflow_provider_segmind.hooks import segmind", "hooks.segmind", id="above"),
         pytest.param(
-            "api.errors", "from airflow_provider_segmind.api.gateway import get", "api.gateway.get", id="order"
+            "api.parsing", "from airflow_provider_segmind.api.gateway import get", "api.gateway.get", id="order"
         ),
         pytest.param(
             "api.schedule", "from airflow_provider_segmind.api.rate_limit import x", "api.rate_limit.x", id="same row"
         ),
         pytest.param("files.source", "def f():\n    import airflow_provider_segmind.jobs.run", "jobs.run", id="lazy"),
         pytest.param("files.source", "from ..jobs.run import execute", "jobs.run.execute", id="relative"),
-        pytest.param("api.errors", "from . import gateway", "api.gateway", id="relative module"),
+        pytest.param("api.parsing", "from . import gateway", "api.gateway", id="relative module"),
         pytest.param(
             "jobs.run", "if TYPE_CHECKING:\n    from ..operators.bria import X", "operators.bria.X", id="types"
         ),

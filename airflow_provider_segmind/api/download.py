@@ -1,11 +1,8 @@
-"""
-Downloading a result file: from trusted hosts only, without the key, repeated until it is whole.
-
-This module moves the bytes; a :class:`ResultSink` (``files/formats.py``) decides what a whole and valid file is.
-"""
+"""Downloading a result file: from trusted hosts only, without the key, repeated until it is whole."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from mimetypes import guess_type
 from typing import Protocol
 from urllib.parse import urljoin, urlsplit
@@ -13,8 +10,6 @@ from urllib.parse import urljoin, urlsplit
 from airflow_provider_segmind.api.gateway import GET_ATTEMPTS, backoff
 from airflow_provider_segmind.api.models import SegmindFile, SegmindOutput, SegmindResult
 from airflow_provider_segmind.api.operation import (
-    FILE_SECONDS,
-    OUTPUT_HOSTS,
     ApiContext,
     BodyReceiver,
     Operation,
@@ -27,47 +22,28 @@ from airflow_provider_segmind.api.operation import (
 from airflow_provider_segmind.api.redaction import shareable_url
 from airflow_provider_segmind.exceptions import SegmindOutputError
 
+OUTPUT_HOSTS = ("*.segmind.com", "segmind-resources.s3.amazonaws.com")
+FILE_SECONDS = 900.0  # for the download of a result file
 MAX_REDIRECTS = 4
-
-FILE_KEPT_SECONDS = 6.5 * 86_400
-"""Segmind keeps a file for seven days (source: its API page). S3 answers 403 for a missing file where the caller may
-not list the bucket, so a 403 for a file about that old means that it is gone. For a younger one it proves nothing: a
-proxy answers 403 too."""
-
 GONE_ATTEMPTS = 4
+# Segmind keeps a file for seven days (source: its API page). S3 answers 403 for a missing file where the caller may not
+# list the bucket, so a 403 for a file about that old means that it is gone. For a younger one it proves nothing: a
+# proxy answers 403 too.
+FILE_KEPT_SECONDS = 6.5 * 86_400
 
 
 class ResultSink(BodyReceiver, Protocol):
-    """
-    Takes a result file. ``begin`` starts it over; what is too large is refused with a :class:`SegmindOutputError`.
+    """Takes a result file, and refuses one that is too large with a :class:`SegmindOutputError`."""
 
-    :param size: bytes taken since ``begin``
-    :param expected: bytes that the headers announced, ``None`` if they did not
-    """
-
-    size: int
-    expected: int | None
+    size: int  # bytes taken since ``begin``
+    expected: int | None  # bytes that the headers announced
 
     def finish(self, declared: str | None) -> SegmindFile:
-        """
-        Check and describe the file.
-
-        :param declared: the media type that the API, the file's name or its host declares
-        :raises ValueError: it is not usable; the text says why
-        """
-
-
-class _UnusableFileError(Exception):
-    """An attempt did not give a usable file; the text says why."""
+        """Check and describe the file; a :class:`ValueError` says why it is not usable."""
 
 
 def is_trusted(api: ApiContext, url: str) -> bool:
-    """
-    Return whether a result file may be downloaded from an address.
-
-    Its host must be Segmind's, the base URL's, or in ``output_hosts``, and its scheme https, or http if the base URL
-    uses http too.
-    """
+    """Return whether an address has a trusted host, and https, or http if the base URL has it too."""
     base = urlsplit(api.base_url)
     try:
         parts = urlsplit(url)
@@ -87,8 +63,7 @@ def public_outputs(api: ApiContext, result: SegmindResult) -> tuple[str, ...]:
     """
     Return the addresses of a result's outputs that anybody may see and use: trusted, and without a signature.
 
-    Events and XCom name the result by them and take the first for the first output. So there are none at all if the
-    first output has no such address.
+    The first stands for the first output in events and XCom, so there are none if that one has no such address.
     """
     urls = [shareable_url(output.url) for output in result.outputs]
     public = [url if url and is_trusted(api, url) else None for url in urls]
@@ -96,55 +71,52 @@ def public_outputs(api: ApiContext, result: SegmindResult) -> tuple[str, ...]:
 
 
 def download(api: ApiContext, result: SegmindResult, sink: ResultSink) -> Operation[SegmindFile]:
-    """
-    Download a result's first output and check it.
-
-    :param result: of a completed job
-    :param sink: takes the file; after an error it holds what came last
-    :raises SegmindOutputError: there is no output, its host is not trusted, it is too large, or five attempts did not
-        give a usable file
-    """
+    """Download a completed job's first output and check it; after an error ``sink`` holds what came last."""
+    request_id = result.request_id
     if not result.outputs:
         raise SegmindOutputError(
-            f"Request {result.request_id} has completed without a file to download. Look at it in Segmind's request "
-            "history; a retry asks again and pays nothing.",
-            request_id=result.request_id,
+            f"Request {request_id} has completed without a file to download. Look at it in Segmind's request history; "
+            "a retry asks again and pays nothing.",
+            request_id=request_id,
         )
     output = result.outputs[0]
     attempts = 1 if output.url is None else GET_ATTEMPTS
     for attempt in range(1, attempts + 1):
         try:
-            return (yield from _download_once(api, output, sink, result.request_id))
-        except _UnusableFileError as error:
+            return (yield from _download_once(api, output, sink, request_id))
+        except (TransportFailure, ValueError) as error:
             reason = api.redact(error)
         if attempt < attempts:
             yield from pause(backoff(api, attempt))
     raise SegmindOutputError(
-        f"The result file of request {result.request_id} is not usable after {attempts} "
+        f"The result file of request {request_id} is not usable after {attempts} "
         f"{'attempt' if attempts == 1 else 'attempts'}: {reason}. It is paid for and stays at Segmind for 7 days "
         f"({shareable_url(output.url) or 'inline or signed'}); a retry downloads it again and pays nothing.",
-        request_id=result.request_id,
+        request_id=request_id,
     )
 
 
 def _download_once(api: ApiContext, output: SegmindOutput, sink: ResultSink, request_id: str) -> Operation[SegmindFile]:
+    """Try once; a :class:`ValueError` says why the file is not usable."""
     declared = output.content_type
     if output.url is None:
         sink.begin({})
         sink.write(output.data or b"")
     else:
-        try:
-            response = yield from _get_file(api, output.url, sink, request_id)
-        except TransportFailure as failure:
-            raise _UnusableFileError(str(failure)) from None
-        _check_whole(response, sink, output)
+        response = yield from _get_file(api, output.url, sink, request_id)
+        if response.status != 200:
+            raise ValueError(f"its host answers HTTP {response.status}")
+        if response.truncated:
+            raise ValueError(f"it is truncated: {response.truncated}")
+        if sink.size == 0:
+            raise ValueError("it is empty")
+        expected = sink.expected if sink.expected is not None else output.file_size
+        if expected is not None and sink.size != expected:
+            raise ValueError(f"it has {sink.size} of {expected} bytes")
         # The name is the API's word. The header may be that of an error page, so it comes last.
         named, _ = guess_type(urlsplit(output.url).path, strict=False)
         declared = declared or named or response.headers.get("content-type")
-    try:
-        return sink.finish(declared)
-    except ValueError as error:
-        raise _UnusableFileError(str(error)) from None
+    return sink.finish(declared)
 
 
 def _get_file(api: ApiContext, url: str, sink: ResultSink, request_id: str) -> Operation[Response]:
@@ -157,37 +129,21 @@ def _get_file(api: ApiContext, url: str, sink: ResultSink, request_id: str) -> O
                 "Segmind's host, add it to 'output_hosts' in the connection's extra.",
                 request_id=request_id,
             )
-        response = yield from send(
-            Request("GET", url, with_key=False, into=sink, max_bytes=64 * 1024, max_seconds=FILE_SECONDS)
-        )
+        request = Request("GET", url, with_key=False, into=sink, max_bytes=64 * 1024, max_seconds=FILE_SECONDS)
+        response = yield from send(request)
         if response.status not in (301, 302, 303, 307, 308) or "location" not in response.headers:
             return response
         try:
             url = urljoin(url, response.headers["location"])
         except ValueError:
             url = response.headers["location"]  # not a URL: the next check refuses it
-    raise SegmindOutputError(
-        f"The result file of request {request_id} is redirected more than {MAX_REDIRECTS} times.", request_id=request_id
-    )
-
-
-def _check_whole(response: Response, sink: ResultSink, output: SegmindOutput) -> None:
-    if response.status != 200:
-        raise _UnusableFileError(f"its host answers HTTP {response.status}")
-    if response.truncated:
-        raise _UnusableFileError(f"it is truncated: {response.truncated}")
-    if sink.size == 0:
-        raise _UnusableFileError("it is empty")
-    expected = sink.expected if sink.expected is not None else output.file_size
-    if expected is not None and sink.size != expected:
-        raise _UnusableFileError(f"it has {sink.size} of {expected} bytes")
+    text = f"The result file of request {request_id} is redirected more than {MAX_REDIRECTS} times."
+    raise SegmindOutputError(text, request_id=request_id)
 
 
 def file_is_gone(api: ApiContext, url: str, made_at: float | None) -> Operation[bool]:
     """
-    Return whether a file's host says that the file no longer exists. A failure to ask it does not count.
-
-    The caller pays for the image again if this is true, so the host must say it twice.
+    Return whether a file's host says twice that the file no longer exists: if so, the caller pays for the image again.
 
     :param made_at: epoch seconds of the job; with ``None``, for unknown, a 403 never counts
     """
@@ -198,12 +154,9 @@ def file_is_gone(api: ApiContext, url: str, made_at: float | None) -> Operation[
     gone = (403, 404, 410) if old else (404, 410)
     confirmations = 0
     for attempt in range(1, GONE_ATTEMPTS + 1):
-        try:
+        with suppress(TransportFailure):
             # Not a HEAD: a signature is good for one verb, and this address is signed for GET.
             response = yield from send(Request("GET", url, with_key=False, max_bytes=1))
-        except TransportFailure:
-            pass
-        else:
             if response.status not in gone:
                 return False
             confirmations += 1

@@ -1,8 +1,20 @@
 """
-Single requests to the gateway, and what may be repeated of them.
+Single requests to Segmind, and what may be repeated of them.
 
-A GET is repeated after anything that may pass; a POST only after proof that nothing was queued, for which see
-:mod:`~airflow_provider_segmind.api.errors`. Every request to the gateway waits for its slot at the rate limiter first.
+What proves that nothing was queued
+-----------------------------------
+
+Segmind has no idempotency key: each POST that it accepts is a job, and is billed when the job completes. A submit may
+therefore be repeated only after proof that the last one queued nothing. These are proof:
+
+* a 4xx, 429 included: the gateway refused the request;
+* a 500, 502 or 503 in the gateway's own envelope, ``{"error": "<text>"}``: the gateway answered and accepted nothing;
+* a failure before the request can have left: DNS, a refused connection, a failed TLS handshake, a connect timeout.
+
+These are not: a 504, or a 5xx in HTML, which a proxy sends while the gateway may still work on the request; a redirect;
+a 2xx without a usable request id; a connection that broke or fell silent after sending. There the outcome is unknown.
+
+A GET needs no proof: every GET may be repeated. Every request to the gateway waits for its slot at the rate limiter.
 """
 
 from __future__ import annotations
@@ -11,19 +23,17 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from airflow_provider_segmind.api.errors import OtherHostRateLimitError, refusal, submit_failure, submit_refusal
 from airflow_provider_segmind.api.models import (
     Metrics,
     SegmindJob,
     SegmindSyncResult,
+    check_model,
     check_payload,
     is_request_id,
     parse_number,
 )
 from airflow_provider_segmind.api.operation import (
     MAX_JSON_SECONDS,
-    SYNC_SECONDS,
-    UPLOAD_SECONDS,
     ApiContext,
     Operation,
     Request,
@@ -32,7 +42,11 @@ from airflow_provider_segmind.api.operation import (
     pause,
     send,
 )
-from airflow_provider_segmind.api.parsing import announces_terminal_state, parse_request_id
+from airflow_provider_segmind.api.parsing import (
+    OtherHostRateLimitError,
+    announces_terminal_state,
+    refusal,
+)
 from airflow_provider_segmind.exceptions import (
     SegmindError,
     SegmindRateLimitError,
@@ -41,18 +55,14 @@ from airflow_provider_segmind.exceptions import (
     SegmindSubmitUnknownError,
 )
 
-GET_ATTEMPTS = 5
-GET_SECONDS = 60.0
-"""A GET, or a submit that was proven not to be queued, is tried at most ``GET_ATTEMPTS`` times in ``GET_SECONDS``."""
-
-MIN_GET_SECONDS = 2.0
-"""No GET begins that would have less time than this."""
-
-MIN_SUBMIT_SECONDS = 4.0
-"""A POST has at least this long, whatever the deadline: cutting it short leaves its outcome unknown."""
-
-MAX_SUBMIT_WAIT = 5.0
-"""A submit that would wait longer than this for its slot raises instead, so that its caller can defer."""
+# A GET, or a submit that was proven not to be queued, is tried at most GET_ATTEMPTS times in GET_SECONDS.
+GET_ATTEMPTS, GET_SECONDS = 5, 60.0
+MIN_GET_SECONDS = 2.0  # no GET begins that would have less time
+MIN_SUBMIT_SECONDS = 4.0  # for a POST, whatever the deadline: cutting it short leaves its outcome unknown
+MAX_SUBMIT_WAIT = 5.0  # a submit that would wait longer for its slot raises instead, so that its caller can defer
+UPLOAD_SECONDS = 300.0
+SYNC_SECONDS = 180.0  # of silence in the synchronous call, whose response begins when the job has ended
+_SYNC_METRICS = {"inference_time": "x-generation-time", "cost": "x-cost", "remaining_credits": "x-remaining-credits"}
 
 T = TypeVar("T")
 
@@ -65,33 +75,25 @@ def backoff(api: ApiContext, failures: int, cap: float = 15.0) -> float:
 def check_rate_limit(api: ApiContext, patience: float) -> None:
     """Raise :class:`SegmindRateLimitError` if the limiter has no slot within ``patience`` seconds."""
     now = api.clock()
-    slot = api.limiter.next_free(now)
-    if slot > now + patience:
-        raise _no_slot(now, slot)
+    _check_slot(api.limiter.next_free(now), now, now + patience)
+
+
+def _check_slot(slot: float, now: float, latest: float) -> None:
+    if slot > latest:
+        text = f"The rate limit allows no request for another {slot - now:.0f} s; nothing was sent."
+        raise SegmindRateLimitError(text, reset_at=slot)
 
 
 def wait_for_slot(api: ApiContext, patience: float = math.inf) -> Operation[None]:
-    """
-    Take the limiter's next slot and wait for it. If another request meets a 429 meanwhile, take a new slot.
-
-    :param patience: seconds that this may take
-    :raises SegmindRateLimitError: at once, if there is no slot in that time
-    """
+    """Take a slot and wait for it, and for another one after a 429; raise at once if none is within ``patience``."""
     latest = api.clock() + max(patience, 0.0)
     while True:
         now = api.clock()
         slot = api.limiter.reserve(now, latest)
-        if slot > latest:
-            raise _no_slot(now, slot)
+        _check_slot(slot, now, latest)
         yield from pause(slot - now)
         if not api.limiter.is_closed(api.clock()):
             return
-
-
-def _no_slot(now: float, slot: float) -> SegmindRateLimitError:
-    return SegmindRateLimitError(
-        f"The rate limit allows no request for another {slot - now:.0f} s; nothing was sent.", reset_at=slot
-    )
 
 
 def _pause_before_retry(api: ApiContext, error: SegmindError, failures: int, *, until: float) -> Operation[None]:
@@ -123,7 +125,7 @@ def get(
     :param action: the request in words, for errors
     :param read: parses the response, or raises :class:`SegmindServiceError`
     :param until: epoch seconds at which all of it has ended, whatever the server does; by default a minute from now
-    :param gateway: whether the gateway is asked, and so the limiter; the request history is another host
+    :param gateway: whether the gateway is asked, and so the limiter
     """
     until = api.clock() + GET_SECONDS if until is None else until
     failures = 0
@@ -160,19 +162,13 @@ def submit(
     """
     Submit a job: one POST, repeated only after proof that nothing was queued.
 
-    Source: Segmind's API page. ``POST /v2/<model>`` with the parameters as JSON answers ``{"request_id", "status":
-    "QUEUED", ...}``; there is no idempotency key, and inputs are validated only when the job runs.
-
     :param before: called immediately before each POST; what it raises ends the submit
     :param until: epoch seconds: nothing is repeated after that, and a POST without a response is given up then, though
         not within its first four seconds; by default each POST has a minute
-    :raises SegmindInputError: the model or the payload is invalid; nothing was sent
     :raises SegmindRateLimitError: at once; without sending anything if the limiter has no slot soon
-    :raises SegmindSubmitUnknownError: the job may be queued and billed
-    :raises SegmindRequestError: refused
-    :raises SegmindServiceError: nothing was queued, and repeating did not help
+    :raises SegmindSubmitUnknownError: the job may be queued and billed; whatever else is raised, nothing was queued
     """
-    url = api.model_url("v2", model)
+    url = f"{api.base_url}/v2/{check_model(model)}"
     body = check_payload(payload)
     retry_until = min(until, api.clock() + GET_SECONDS)
     failures = 0
@@ -184,42 +180,45 @@ def submit(
         try:
             response = yield from send(Request("POST", url, json=body, max_seconds=seconds))
         except TransportFailure as failure:
-            error = submit_failure(api, failure, model)
+            error = _submit_failure(api, failure, model)
         else:
-            request_id = parse_request_id(response) if response.ok else None
-            if request_id is not None:
+            request_id = response.object.get("request_id")
+            if response.ok and is_request_id(request_id):
                 return SegmindJob(request_id, model, submitted_at)
-            error = submit_refusal(api, response, model)
+            error = refusal(api, response, f"the submit to {model}", submit=True)
         failures += 1
         if failures == GET_ATTEMPTS or not error.policy.repeat_submit:
             raise error
         yield from _pause_before_retry(api, error, failures, until=retry_until)
 
 
-def get_credits(api: ApiContext) -> Operation[float]:
-    """
-    Return the account's balance in US dollars. It runs no model and costs nothing.
-
-    Source: Segmind's documentation. ``GET /v1/get-user-credits`` answers ``{"credits": <number>}``, or a 404 if the
-    account has no balance record.
-    """
-    return (yield from get(api, f"{api.base_url}/v1/get-user-credits", "a request for the credits", _read_credits))
-
-
-def _read_credits(response: Response) -> float:
-    balance = parse_number(response.object.get("credits"))
-    if balance is None:
-        raise SegmindServiceError(
-            "Segmind's response to a request for the credits has no number.", status_code=response.status
+def _submit_failure(api: ApiContext, failure: TransportFailure, model: str) -> SegmindError:
+    """Return the error for a submit without a response."""
+    reason = api.redact(failure)
+    if failure.sent:
+        return SegmindSubmitUnknownError(
+            f"The submit to {model} was sent and got no response ({reason}), so the job may be queued and billed."
         )
-    return balance
+    return SegmindServiceError(f"Segmind could not be reached, and nothing was sent: {reason}")
+
+
+def get_credits(api: ApiContext) -> Operation[float]:
+    """Return the account's balance in US dollars; a 404 means that the account has no balance record."""
+
+    def read(response: Response) -> float:
+        balance = parse_number(response.object.get("credits"))
+        if balance is None:
+            raise SegmindServiceError("Segmind's response has no number of credits.", status_code=response.status)
+        return balance
+
+    return get(api, f"{api.base_url}/v1/get-user-credits", "a request for the credits", read)
 
 
 def upload(api: ApiContext, data_uri: str) -> Operation[str]:
     """
     Store a file at Segmind and return its address. It is not repeated, because a stored file cannot be deleted.
 
-    Source: the official client 1.3.0. ``{"data_urls": ["data:..."]}`` answers ``{"file_urls": ["https://..."]}``.
+    Source for its form: the official client 1.3.0.
     """
     request = Request("POST", api.storage_url, json={"data_urls": [data_uri]}, max_seconds=UPLOAD_SECONDS)
     try:
@@ -231,59 +230,34 @@ def upload(api: ApiContext, data_uri: str) -> Operation[str]:
     urls = response.object.get("file_urls")
     if isinstance(urls, list) and urls and isinstance(urls[0], str) and urls[0].startswith(("https://", "http://")):
         return urls[0]
-    raise SegmindServiceError(
-        "Segmind's storage accepted the upload but returned no address.", status_code=response.status
-    )
+    text = "Segmind's storage accepted the upload but returned no address."
+    raise SegmindServiceError(text, status_code=response.status)
 
 
 def run_sync(api: ApiContext, model: str, payload: Mapping[str, object]) -> Operation[SegmindSyncResult]:
-    """
-    Run a job by the synchronous v1 call: one POST, never repeated, which answers with the file itself.
-
-    Source: Segmind's API page. The accounting is in the headers ``x-request-id``, ``x-cost``, ``x-remaining-credits``
-    and ``x-generation-time``.
-
-    :raises SegmindSubmitUnknownError: no whole response came, and the call may be billed
-    :raises SegmindRequestError: refused
-    """
-    url = api.model_url("v1", model)
-    body = check_payload(payload)
-    yield from wait_for_slot(api, GET_SECONDS)
+    """Run a job by the synchronous v1 call: one POST, never repeated, which answers with the file itself."""
     request = Request(
         "POST",
-        url,
-        json=body,
+        f"{api.base_url}/v1/{check_model(model)}",
+        json=check_payload(payload),
         max_bytes=api.max_result_bytes,
         max_seconds=2 * SYNC_SECONDS,
         read_timeout=SYNC_SECONDS,
     )
+    yield from wait_for_slot(api, GET_SECONDS)
     try:
         response = yield from send(request)
     except TransportFailure as failure:
-        raise submit_failure(api, failure, model) from None
+        raise _submit_failure(api, failure, model) from None
     if not response.ok:
-        raise submit_refusal(api, response, model)
+        raise refusal(api, response, f"the submit to {model}", submit=True)
     if response.truncated or not response.body:
-        raise SegmindSubmitUnknownError(
-            f"Segmind's response to the v1 call to {model} is not a whole file ({response.truncated or 'empty'}); the "
-            "call may be billed."
-        )
+        problem = f"Segmind's response to the v1 call to {model} is not a whole file ({response.truncated or 'empty'})"
+        raise SegmindSubmitUnknownError(f"{problem}; the call may be billed.")
     if response.content_type == "text/html":
-        raise SegmindRequestError(
-            f"The v1 call to {model} was answered with a web page. Check the connection's host.",
-            status_code=response.status,
-        )
-    headers = response.headers
-    request_id = headers.get("x-request-id")
-    return SegmindSyncResult(
-        content=response.body,
-        content_type=response.content_type,
-        request_id=request_id if is_request_id(request_id) else None,
-        metrics=Metrics.parse(
-            {
-                "inference_time": headers.get("x-generation-time"),
-                "cost": headers.get("x-cost"),
-                "remaining_credits": headers.get("x-remaining-credits"),
-            }
-        ),
-    )
+        text = f"The v1 call to {model} was answered with a web page. Check the connection's host."
+        raise SegmindRequestError(text, status_code=response.status)
+    request_id = response.headers.get("x-request-id")
+    metrics = Metrics.parse({name: response.headers.get(header) for name, header in _SYNC_METRICS.items()})
+    known_id = request_id if is_request_id(request_id) else None
+    return SegmindSyncResult(response.body, response.content_type, known_id, metrics)

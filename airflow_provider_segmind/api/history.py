@@ -5,9 +5,8 @@ It lives on a host of its own, lists requests of any state for 31 days, and keep
 endpoints: the official client 1.3.0. Three of its properties decide how it is searched.
 
 It is late
-    A row may land some time after the request was accepted; how late is not published. So an absence counts only
-    ``LISTED_WITHIN`` seconds after the submit ended. For the same reason a failed match does not count before that: it
-    may belong to another task, while our own row is still to land.
+    How long after its request a row lands is not published. So an absence counts only ``LISTED_WITHIN`` seconds after
+    the submit ended; nor does a failed match count before that: it may be another task's, with our own row to come.
 
 It has its own clock
     Rows are dated by Segmind's clock and submits by ours. The ``Date`` header of each page tells how far ours is ahead;
@@ -22,15 +21,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from enum import Enum
+from functools import partial
 
 from airflow_provider_segmind.api.gateway import get
-from airflow_provider_segmind.api.models import JobState, SegmindRecord, check_model, parse_timestamp
+from airflow_provider_segmind.api.models import JobState, SegmindRecord, check_model, check_request_id, parse_timestamp
 from airflow_provider_segmind.api.operation import ApiContext, Operation, Response, pause
 from airflow_provider_segmind.api.parsing import (
     ResponseTooLargeError,
@@ -41,20 +38,13 @@ from airflow_provider_segmind.api.parsing import (
 )
 from airflow_provider_segmind.exceptions import SegmindError, SegmindJobExpiredError, SegmindSubmitUnknownError
 
-LISTED_WITHIN = 60.0
-"""A submit that is not listed this many seconds after it ended was not accepted."""
-
-SEARCH_DELAYS = (3.0, 10.0, 25.0, LISTED_WITHIN)
-"""Seconds after the end of the submit at which the search is repeated, while it finds nothing."""
-
+LISTED_WITHIN = 60.0  # seconds after its end, at which a submit that is not listed was not accepted
+SEARCH_DELAYS = (3.0, 10.0, 25.0, LISTED_WITHIN)  # seconds after the end of the submit at which a search is repeated
+# Rows per page, and how many such pages are read at most. Rows hold inline images as they were sent, so a page may be
+# too large to read; then smaller ones are asked for.
 PAGES = {100: 20, 10: 60, 1: 120}
-"""Rows per page, and how many such pages are read at most. Rows hold inline images as they were sent, so a page may be
-too large to read; then smaller ones are asked for."""
-
 CLOCK_SKEW = 5.0
-MAX_DAYS = 29
-"""The history shows 31 days, two of which are to spare: the zone of its days is not published."""
-
+MAX_DAYS = 29  # of 31 that the history shows; two are to spare, because the zone of its days is not published
 _HEAD = 1024
 _MIN_INLINE = 256
 _ADDRESS = re.compile(r"(https?://[^?#]*)", re.IGNORECASE)
@@ -63,12 +53,9 @@ _ADVICE = "Look for it in Segmind's console; on_unknown_submit='resubmit' submit
 
 def payload_fingerprint(payload: Mapping[str, object]) -> dict[str, str]:
     """
-    Return what a request's inputs are recognised by in the history: one short text for each parameter.
+    Return what a request's inputs are recognised by in the history: one short text for each parameter as it is sent.
 
-    An address counts without its query, because signatures change. Inline data counts by its digests, which are the
-    same for Base64 and a data URI. So the fingerprint is small and holds nothing private.
-
-    :param payload: the parameters as they are sent
+    An address counts without its query, because signatures change; Base64 and a data URI count by the data's digests.
     """
     return {key: _value_fingerprint(value) for key, value in payload.items()}
 
@@ -77,7 +64,9 @@ def _value_fingerprint(value: object) -> str:
     if isinstance(value, str):
         if address := _ADDRESS.match(value):
             return f"url:{address[1]}"
-        if data := _inline_data(value):
+        data_uri = split_data_uri(value)
+        encoded, min_length = (data_uri[1], 0) if data_uri else (value, _MIN_INLINE)
+        if data := decode_base64(encoded, min_length=min_length, cut_short=True):
             return f"data:{len(data)}:{_digest(data[:_HEAD])}:{_digest(data)}"
         if value.lower() in ("true", "false"):
             value = value.lower() == "true"
@@ -86,81 +75,47 @@ def _value_fingerprint(value: object) -> str:
     return f"value:{_digest(json.dumps(value, sort_keys=True, default=str).encode())}"
 
 
-def _inline_data(text: str) -> bytes | None:
-    """Decode a data URI or a long Base64 string, also one whose end was cut off; ``None`` for any other text."""
-    if data_uri := split_data_uri(text):
-        return decode_base64(data_uri[1], cut_short=True)
-    return decode_base64(text, min_length=_MIN_INLINE, cut_short=True)
-
-
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-class _Match(Enum):
-    YES = "yes"
-    NO = "no"
-    UNSURE = "unsure"
-
-
-def _match_inputs(ours: Mapping[str, str], record: SegmindRecord) -> _Match:
+def _match_inputs(ours: Mapping[str, str], record: SegmindRecord) -> bool | None:
     """
-    Compare a record with our inputs, parameter by parameter.
+    Compare a record with our inputs, parameter by parameter; ``None`` if it cannot tell.
 
     A plain value that the record lacks decides nothing. A file that it lacks leaves the match unsure: without it any
     two photos would be the same. So does a request without any inputs, which matches every job of its model.
     """
-    if record.request_body is None:
-        return _Match.UNSURE
-    body = record.request_body
-    verdicts = {
-        key: _match_value(fingerprint, _value_fingerprint(body[key]))
-        for key, fingerprint in ours.items()
-        if body.get(key) is not None
-    }
-    if _Match.NO in verdicts.values():
-        return _Match.NO
-    files = [key for key, fingerprint in ours.items() if not fingerprint.startswith("value:")]
-    required = files or list(ours)
+    body = record.request_body or {}
+    named = [key for key in ours if body.get(key) is not None]
+    verdicts = {key: _match_value(ours[key], _value_fingerprint(body[key])) for key in named}
+    if False in verdicts.values():
+        return False
+    required = [key for key in ours if not ours[key].startswith("value:")] or list(ours)
     complete = bool(required) and all(key in verdicts for key in required)
-    return _Match.YES if complete and _Match.UNSURE not in verdicts.values() else _Match.UNSURE
+    return True if complete and None not in verdicts.values() else None
 
 
-def _match_value(ours: str, theirs: str) -> _Match:
+def _match_value(ours: str, theirs: str) -> bool | None:
     if ours == theirs:
-        return _Match.YES
+        return True
     if not ours.startswith("data:") or theirs.startswith("url:"):
-        return _Match.NO
+        return False
     if not theirs.startswith("data:"):
-        return _Match.UNSURE  # the row has a placeholder instead of the data
+        return None  # the row has a placeholder instead of the data
     our_size, our_head, _ = ours[5:].split(":")
     their_size, their_head, _ = theirs[5:].split(":")
     if int(their_size) >= int(our_size) or (int(their_size) >= _HEAD and their_head != our_head):
-        return _Match.NO
-    return _Match.UNSURE  # shorter, with the same start: ours, cut short, or another photo of the same camera
+        return False
+    return None  # shorter, with the same start: ours, cut short, or another photo of the same camera
 
 
 def get_record(api: ApiContext, request_id: str, *, until: float | None = None) -> Operation[SegmindRecord | None]:
-    """
-    Look a request of any age up in the history.
-
-    :param request_id: Segmind's id of it
-    :param until: epoch seconds at which the look-up has ended; by default a minute from now
-    :return: the record with all outputs, ``None`` if the history does not have it
-    :raises SegmindServiceError: the history cannot be read
-    """
+    """Look a request of any age up; ``None`` if the history does not have it."""
+    url, action = f"{api.history_url}/{check_request_id(request_id)}", "a look-up in the request history"
+    read = partial(parse_record, request_id=request_id)
     try:
-        return (
-            yield from get(
-                api,
-                api.record_url(request_id),
-                "a look-up in the request history",
-                lambda response: parse_record(response, request_id),
-                request_id=request_id,
-                until=until,
-                gateway=False,
-            )
-        )
+        return (yield from get(api, url, action, read, request_id=request_id, until=until, gateway=False))
     except SegmindJobExpiredError:
         return None
 
@@ -171,8 +126,6 @@ def find_request(
     """
     Search the history for the request of a submit whose outcome is unknown.
 
-    :param model: the model's slug
-    :param fingerprint: from :func:`payload_fingerprint`
     :param since: epoch seconds of the submit, or of the first of several, by the clock of this or an earlier process
     :param until: epoch seconds at which the submit ended, if known; it may have been accepted that late
     :return: the newest matching request, ``None`` if there certainly is none, which can take a minute to say
@@ -183,15 +136,16 @@ def find_request(
     ended = since if until is None else until
     while True:
         late_rows_listed = api.clock() >= ended + LISTED_WITHIN
-        search = yield from _search(api, model, fingerprint, since)
-        best = max(search.matches, key=_preference, default=None)
+        matches, unsure = yield from _search(api, model, fingerprint, since)
+        # A job that may be billed before one that failed, then the newest.
+        best = max(matches, key=lambda row: (row.state is not JobState.FAILED, row.created_at or 0.0), default=None)
         if best is not None and (late_rows_listed or best.state is not JobState.FAILED):
             return best
         if late_rows_listed:
             break
         now = api.clock()
         yield from pause(next((ended + delay - now for delay in SEARCH_DELAYS if ended + delay > now), 0.0))
-    if search.unsure:
+    if unsure:
         raise SegmindSubmitUnknownError(
             f"The request history lists jobs of {model} that may be the submit's own, but lack the inputs or the time "
             f"that would identify it. {_ADVICE}"
@@ -199,48 +153,13 @@ def find_request(
     return None
 
 
-def _preference(record: SegmindRecord) -> tuple[bool, float]:
-    """Prefer a job that may be billed to one that failed, then the newest."""
-    return record.state is not JobState.FAILED, -math.inf if record.created_at is None else record.created_at
-
-
-@dataclass
-class _Search:
-    """
-    What one search has found so far.
-
-    :param earliest: epoch seconds by Segmind's clock; rows before it are older than the submit
-    :param unsure: whether some row may be the request, but lacks what would identify it
-    """
-
-    model: str
-    fingerprint: Mapping[str, str]
-    earliest: float = -math.inf
-    matches: list[SegmindRecord] = field(default_factory=list)
-    unsure: bool = False
-
-    def examine(self, row: SegmindRecord) -> None:
-        """Sort a row into what matches, what may match, and the rest."""
-        if row.model not in (self.model, None) or (row.created_at is not None and row.created_at < self.earliest):
-            return
-        match = _match_inputs(self.fingerprint, row)
-        if match is _Match.YES and row.created_at is not None:
-            self.matches.append(row)
-        elif match is not _Match.NO:
-            self.unsure = True
-
-    def is_covered_by(self, rows: Sequence[SegmindRecord]) -> bool:
-        """Return whether a page, newest first as asked for, ends before the submit: what follows is older still."""
-        times = [row.created_at for row in rows if row.created_at is not None]
-        return len(times) == len(rows) and times == sorted(times, reverse=True) and times[-1] < self.earliest
-
-
-def _search(api: ApiContext, model: str, fingerprint: Mapping[str, str], since: float) -> Operation[_Search]:
-    """Search once, with smaller pages if large ones cannot be read."""
-    days = _days(api, model, since)
+def _search(
+    api: ApiContext, model: str, fingerprint: Mapping[str, str], since: float
+) -> Operation[tuple[list[SegmindRecord], bool]]:
+    """Search once, with smaller pages if large ones are too large to read."""
     for rows_per_page in PAGES:
         try:
-            return (yield from _read_pages(api, _Search(model, fingerprint), since, days, rows_per_page))
+            return (yield from _read_pages(api, model, fingerprint, since, rows_per_page))
         except SegmindSubmitUnknownError:
             raise
         except SegmindError as caught:
@@ -252,66 +171,56 @@ def _search(api: ApiContext, model: str, fingerprint: Mapping[str, str], since: 
     ) from error
 
 
+def _read_pages(
+    api: ApiContext, model: str, fingerprint: Mapping[str, str], since: float, rows_per_page: int
+) -> Operation[tuple[list[SegmindRecord], bool]]:
+    """
+    Read page after page until they reach back to the submit.
+
+    :return: the rows that match, and whether others may be the request but lack what would identify it
+    """
+    query = {"model_name": model, "sort_by": "model_created", "sort_order": "desc", **_days(api, model, since)}
+    seen: set[str] = set()
+    matches, unsure = [], False
+
+    def read(response: Response) -> tuple[list[SegmindRecord], float]:
+        """Read a page, and how many seconds our clock is ahead: 0 if its date is missing or absurd, or they agree."""
+        now = api.clock()
+        ahead = now - (parse_timestamp(response.headers.get("date")) or now)
+        return parse_rows(response), ahead if 2.0 < abs(ahead) < 86_400 else 0.0
+
+    for page in range(1, PAGES[rows_per_page] + 1):
+        params = {"page": str(page), "per_page": str(rows_per_page), **query}
+        action = "a search of the request history"
+        rows, ahead = yield from get(api, api.history_url, action, read, params=params, gateway=False)
+        earliest = since - ahead - CLOCK_SKEW  # by Segmind's clock; what is before it is older than the submit
+        new = [row for row in rows if row.request_id not in seen]
+        seen.update(row.request_id for row in new)
+        for row in new:
+            if row.model not in (model, None) or (row.created_at is not None and row.created_at < earliest):
+                continue
+            match = _match_inputs(fingerprint, row)
+            if match and row.created_at is not None:
+                matches.append(row)
+            elif match is not False:
+                unsure = True
+        if not new and len(rows) >= rows_per_page:
+            break  # the same full page again: there is more, and no way to reach it
+        times = [row.created_at for row in rows if row.created_at is not None]
+        newest_first = len(times) == len(rows) and times == sorted(times, reverse=True)
+        if not new or (newest_first and times[-1] < earliest):
+            return matches, unsure
+    raise SegmindSubmitUnknownError(
+        f"Whether the submit to {model} was queued is unknown: {page} pages of the request history do not reach back "
+        f"to it. {_ADVICE}"
+    )
+
+
 def _days(api: ApiContext, model: str, since: float) -> dict[str, str]:
     """Return the days to ask for, with one to spare on either side."""
     today = datetime.fromtimestamp(api.clock(), UTC).date()
     first = datetime.fromtimestamp(since - CLOCK_SKEW, UTC).date() - timedelta(days=1)
     if today - first > timedelta(days=MAX_DAYS):
-        raise SegmindSubmitUnknownError(
-            f"The outcome of a submit to {model} is unknown since {first}, and the request history shows only 31 days. "
-            f"{_ADVICE}"
-        )
+        problem = f"The outcome of a submit to {model} is unknown since {first}, and the history shows only 31 days."
+        raise SegmindSubmitUnknownError(f"{problem} {_ADVICE}")
     return {"from_date": first.isoformat(), "to_date": (today + timedelta(days=1)).isoformat()}
-
-
-def _read_pages(
-    api: ApiContext, search: _Search, since: float, days: Mapping[str, str], rows_per_page: int
-) -> Operation[_Search]:
-    """Read page after page until they reach back to the submit."""
-    seen: set[str] = set()
-    for page in range(1, PAGES[rows_per_page] + 1):
-        rows, ahead = yield from _get_page(api, search.model, days, page, rows_per_page)
-        search.earliest = since - ahead - CLOCK_SKEW
-        new = [row for row in rows if row.request_id not in seen]
-        seen.update(row.request_id for row in new)
-        for row in new:
-            search.examine(row)
-        if not new and len(rows) >= rows_per_page:
-            break  # the same full page again: there is more, and no way to reach it
-        if not new or search.is_covered_by(rows):
-            return search
-    raise SegmindSubmitUnknownError(
-        f"Whether the submit to {search.model} was queued is unknown: {page} pages of the request history do not reach "
-        f"back to it. {_ADVICE}"
-    )
-
-
-def _get_page(
-    api: ApiContext, model: str, days: Mapping[str, str], page: int, rows_per_page: int
-) -> Operation[tuple[list[SegmindRecord], float]]:
-    """Return a page's rows, newest first, and how many seconds our clock is ahead of Segmind's."""
-    params = {
-        "page": str(page),
-        "per_page": str(rows_per_page),
-        **days,
-        "model_name": model,
-        "sort_by": "model_created",
-        "sort_order": "desc",
-    }
-    return (
-        yield from get(
-            api,
-            api.history_url,
-            "a search of the request history",
-            lambda response: (parse_rows(response), _clock_ahead(response, api.clock())),
-            params=params,
-            gateway=False,
-        )
-    )
-
-
-def _clock_ahead(response: Response, now: float) -> float:
-    """Return the seconds that our clock is ahead; 0 if its ``Date`` is missing or absurd, or the clocks agree."""
-    date = parse_timestamp(response.headers.get("date"))
-    ahead = 0.0 if date is None else now - date
-    return ahead if 2.0 < abs(ahead) < 86_400 else 0.0

@@ -1,4 +1,8 @@
-"""The values of the API, parsed once at the border and then passed on, and the checks of what a caller gives."""
+"""
+The values of the API, parsed once at the border and then passed on, and the checks of what a caller gives.
+
+Each ``check_`` function returns the value or raises :class:`SegmindInputError`, which names it and the fix.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +15,20 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindInputError
 
-DEFAULT_TIMEOUT = 600.0
-"""Seconds that a wait takes at most by default. Source: the official client 1.3.0 waits as long."""
-
+DEFAULT_TIMEOUT = 600.0  # seconds, as in the official client 1.3.0
 MAX_TIMEOUT = 7 * 86_400
-MAX_DAYS_AHEAD = 8
-"""Deadlines are at most a week ahead; anything further away is most likely given in milliseconds."""
+MAX_DAYS_AHEAD = 8  # deadlines are at most a week ahead; a later moment is most likely given in milliseconds
 
 OnUnknownSubmit = Literal["reconcile", "fail", "resubmit"]
 
 
 class JobState(StrEnum):
-    """
-    The state of a job. Source: Segmind's API page.
-
-    A state that Segmind adds one day counts as ``PROCESSING``.
-    """
+    """The state of a job. A state that Segmind adds one day counts as ``PROCESSING``."""
 
     QUEUED = "QUEUED"
     PROCESSING = "PROCESSING"
@@ -54,6 +51,14 @@ class JobState(StrEnum):
             return cls.PROCESSING
 
 
+def parse_json(text: str) -> Any:
+    """Parse JSON; ``None`` if the text is something else, or nested too deeply."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def parse_number(value: object) -> float | None:
     """Read a finite number, also from text; ``None`` for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -66,11 +71,7 @@ def parse_number(value: object) -> float | None:
 
 
 def parse_timestamp(value: object) -> float | None:
-    """
-    Read a moment as epoch seconds; ``None`` for anything else.
-
-    :param value: ISO 8601 (UTC if it has no zone), an HTTP date, epoch seconds or milliseconds, also as text
-    """
+    """Read ISO 8601 (UTC if it has no zone), an HTTP date, epoch seconds or milliseconds as epoch seconds."""
     number = parse_number(value)
     if number is not None:
         seconds = number / 1000 if number > 1e11 else number
@@ -89,21 +90,13 @@ def parse_timestamp(value: object) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """
-    What a job took and cost. Each field is ``None`` if Segmind did not say. Source: Segmind's API page.
-
-    :param inference_time: seconds of computing
-    :param queue_time: seconds in Segmind's queue
-    :param total_time: seconds in all
-    :param cost: US dollars; absent for a failed job
-    :param remaining_credits: US dollars left on the account
-    """
+    """What a job took, in seconds, and cost, in US dollars. Each field is ``None`` if Segmind did not say."""
 
     inference_time: float | None = None
     queue_time: float | None = None
     total_time: float | None = None
-    cost: float | None = None
-    remaining_credits: float | None = None
+    cost: float | None = None  # absent for a failed job
+    remaining_credits: float | None = None  # on the account
 
     @classmethod
     def parse(cls, value: object) -> Metrics:
@@ -138,29 +131,17 @@ class SegmindStatus:
 
 @dataclass(frozen=True, slots=True)
 class SegmindOutput:
-    """
-    One output of a job: a file at ``url``, or ``data`` that came inline.
-
-    :param content_type: the declared media type, if any
-    :param file_name: the declared name, if any
-    :param file_size: the declared size in bytes, if any
-    """
+    """One output of a job: a file at ``url`` or inline ``data``, with its media type and bytes as far as declared."""
 
     url: str | None = None
     data: bytes | None = field(default=None, repr=False)
     content_type: str | None = None
-    file_name: str | None = None
     file_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SegmindResult:
-    """
-    The result of a job.
-
-    :param outputs: in Segmind's order; empty while the job still runs
-    :param raw: the body of Segmind's response
-    """
+    """The result of a job: ``outputs`` in Segmind's order, none while it still runs, and the ``raw`` response."""
 
     request_id: str
     status: JobState
@@ -176,14 +157,7 @@ class SegmindResult:
 
 @dataclass(frozen=True, slots=True)
 class SegmindSyncResult:
-    """
-    The response of the synchronous v1 call. Source: Segmind's API page.
-
-    :param content: the file itself
-    :param content_type: its declared media type, if any
-    :param request_id: from the header ``x-request-id``, if any
-    :param metrics: inference time, cost and remaining credits, from the response's headers
-    """
+    """The response of the synchronous v1 call: the file itself, and what the response's headers say of it."""
 
     content: bytes = field(repr=False)
     content_type: str | None
@@ -194,18 +168,14 @@ class SegmindSyncResult:
 @dataclass(frozen=True, slots=True)
 class SegmindRecord:
     """
-    What the request history knows of one request. Source: the official client 1.3.0.
+    What the request history knows of one request. Each field is ``None`` if the history does not say.
 
-    A request with several outputs has a row for each. A search returns rows; a look-up by id returns one record with
-    all outputs.
-
-    :param model: the model's slug, ``None`` if the row does not name it
     :param state: COMPLETED or FAILED, ``None`` while the job is pending
-    :param output_urls: the outputs' addresses, in the history's order
-    :param created_at: epoch seconds, ``None`` if the row has no time
+    :param output_urls: the outputs' addresses, in the history's order; a search returns a record for each
+    :param created_at: epoch seconds
     :param cost: US dollars for the whole request, however many outputs it has
     :param error: Segmind's own words if the job has failed
-    :param request_body: the inputs as they were sent, ``None`` if the row has none
+    :param request_body: the inputs as they were sent
     """
 
     request_id: str
@@ -230,20 +200,12 @@ class SegmindRecord:
 
 @dataclass(frozen=True, slots=True)
 class SegmindFile:
-    """
-    A result file that was downloaded and checked.
+    """A result file that was downloaded and checked; ``width`` and ``height`` are ``None`` if it is not an image."""
 
-    :param size: bytes
-    :param sha256: hexadecimal
-    :param content_type: as the file's own signature says, or as declared if it has no known one
-    :param width: pixels, ``None`` if it is not an image
-    :param height: pixels, ``None`` if it is not an image
-    """
-
-    size: int
-    sha256: str
-    content_type: str
-    width: int | None = None
+    size: int  # bytes
+    sha256: str  # hexadecimal
+    content_type: str  # as the file's own signature says, or as declared if it has no known one
+    width: int | None = None  # pixels
     height: int | None = None
 
 
@@ -259,20 +221,14 @@ class OutcomeStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
-    """
-    How a wait ended.
-
-    :param error: Segmind's own words for a FAILED, else what went wrong
-    :param output_urls: the outputs' public addresses, in order; see :func:`~.download.public_outputs`
-    :param result: the result, if it was looked up; it stays in this process
-    """
+    """How a wait ended."""
 
     request_id: str
     status: OutcomeStatus
-    error: str | None = None
+    error: str | None = None  # Segmind's own words for a FAILED, else what went wrong
     metrics: Metrics = field(default_factory=Metrics)
-    output_urls: tuple[str, ...] = ()
-    result: SegmindResult | None = field(default=None, repr=False)
+    output_urls: tuple[str, ...] = ()  # the outputs' public addresses, in order; see download.public_outputs
+    result: SegmindResult | None = field(default=None, repr=False)  # if it was looked up; it stays in this process
 
     @property
     def output_url(self) -> str | None:
@@ -284,65 +240,51 @@ _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
-def _shown(value: object) -> str:
-    return redact(repr(value), limit=80)
+def _invalid(name: str, value: object, advice: str) -> SegmindInputError:
+    return SegmindInputError(f"Invalid {name} {redact(repr(value), limit=80)}. {advice}")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_model(model: object) -> str:
-    """Return a model's slug; raise :class:`SegmindInputError` if it could not stand in a path."""
-    if not isinstance(model, str) or not _MODEL.fullmatch(model) or ".." in model:
-        raise SegmindInputError(
-            f"Invalid model {_shown(model)}. Use the slug from the model's page, such as 'bria-erase-foreground' "
-            "(letters, digits, '.', '_' and '-')."
-        )
-    return model
+    """Return a model's slug, which may stand in a path."""
+    if isinstance(model, str) and _MODEL.fullmatch(model) and ".." not in model:
+        return model
+    advice = "Use the slug from the model's page, such as 'bria-erase-foreground' (letters, digits, '.', '_' and '-')."
+    raise _invalid("model", model, advice)
 
 
-def is_request_id(value: object) -> bool:
-    """Return whether a value is a request id that may stand in a path."""
+def is_request_id(value: object) -> TypeGuard[str]:
+    """Return whether a value is a request id, which may stand in a path."""
     return isinstance(value, str) and _REQUEST_ID.fullmatch(value) is not None
 
 
 def check_request_id(request_id: object) -> str:
-    """Return a request id; raise :class:`SegmindInputError` if it could not stand in a path."""
-    if not is_request_id(request_id):
-        raise SegmindInputError(f"Invalid request_id {_shown(request_id)}. Use the id that a submit returned.")
-    return str(request_id)
+    """Return a request id, which may stand in a path."""
+    if is_request_id(request_id):
+        return request_id
+    raise _invalid("request_id", request_id, "Use the id that a submit returned.")
 
 
 def check_timeout(timeout: object, name: str = "timeout") -> float:
-    """
-    Return a duration in seconds.
-
-    :param timeout: seconds, or a :class:`~datetime.timedelta`
-    :param name: the parameter's name, for the error
-    :raises SegmindInputError: it is not above 0, or longer than a week
-    """
+    """Return a duration, given in seconds or as a :class:`~datetime.timedelta`, in seconds."""
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds <= MAX_TIMEOUT:
+    if _is_number(seconds) and 0 < seconds <= MAX_TIMEOUT:
         return float(seconds)
-    raise SegmindInputError(
-        f"Invalid {name} {_shown(timeout)}. Use a timedelta or a number of seconds above 0, at most a week (604800)."
-    )
+    raise _invalid(name, timeout, "Use a timedelta or a number of seconds above 0, at most a week (604800).")
 
 
 def check_moment(moment: object, name: str) -> float:
-    """
-    Return a moment in epoch seconds.
-
-    :param name: the parameter's name, for the error
-    :raises SegmindInputError: it is not a finite number, is negative, or more than eight days ahead
-    """
-    latest = time.time() + MAX_DAYS_AHEAD * 86_400
-    if isinstance(moment, int | float) and not isinstance(moment, bool) and 0 <= moment <= latest:
+    """Return a moment in epoch seconds."""
+    if _is_number(moment) and 0 <= moment <= time.time() + MAX_DAYS_AHEAD * 86_400:
         return float(moment)
-    raise SegmindInputError(
-        f"Invalid {name} {_shown(moment)}. Use epoch seconds, as from time.time(), at most {MAX_DAYS_AHEAD} days ahead."
-    )
+    raise _invalid(name, moment, f"Use epoch seconds, as from time.time(), at most {MAX_DAYS_AHEAD} days ahead.")
 
 
 def check_payload(payload: object) -> dict[str, Any]:
-    """Return a job's parameters; raise :class:`SegmindInputError` if they are not a JSON object."""
+    """Return a job's parameters, which are a JSON object."""
     reason = "It is not a dict with text keys"
     try:
         if isinstance(payload, Mapping) and all(isinstance(key, str) for key in payload):
@@ -351,13 +293,11 @@ def check_payload(payload: object) -> dict[str, Any]:
             return parameters
     except (TypeError, ValueError, RecursionError) as error:
         reason = f"It cannot be written as JSON ({redact(error, limit=120)})"
-    raise SegmindInputError(
-        f"Invalid payload {_shown(payload)}. {reason}. Use the model's parameters, such as {{'prompt': '...'}}."
-    )
+    raise _invalid("payload", payload, f"{reason}. Use the model's parameters, such as {{'prompt': '...'}}.")
 
 
 def check_choice(name: str, value: object, choices: Any) -> None:
-    """Raise :class:`SegmindInputError` for a value that is not one of a ``Literal``'s choices."""
+    """Refuse a value that is not one of a ``Literal``'s choices."""
     allowed = get_args(choices)
     if value not in allowed:
-        raise SegmindInputError(f"Invalid {name} {_shown(value)}. Use one of {', '.join(map(repr, allowed))}.")
+        raise _invalid(name, value, f"Use one of {', '.join(map(repr, allowed))}.")

@@ -2,24 +2,22 @@
 What an operation yields and what it receives, and the context that all operations of a connection share.
 
 An operation is a generator. It yields a :class:`Request` to send or a :class:`Pause` to make, receives a
-:class:`Response` or has a :class:`TransportFailure` thrown into it, and returns a typed value or raises a
-:class:`~airflow_provider_segmind.exceptions.SegmindError`. So each rule of the API is written once; a synchronous and
-an asynchronous driver (``hooks/transport.py``) run it, and tests feed it canned responses under a fake clock.
+:class:`Response` or has a :class:`TransportFailure` thrown into it, and returns a typed value or raises a SegmindError.
+So each rule of the API is written once, and a synchronous and an asynchronous driver (``hooks/transport.py``) run it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from airflow_provider_segmind.api.models import check_model, check_request_id
+from airflow_provider_segmind.api.models import check_request_id, parse_json
 from airflow_provider_segmind.api.rate_limit import RateLimiter
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.api.schedule import LatencyMemory
@@ -27,55 +25,31 @@ from airflow_provider_segmind.api.schedule import LatencyMemory
 BASE_URL = "https://api.segmind.com"
 HISTORY_URL = "https://api.spotprod.segmind.com/inference-request/request-history"
 STORAGE_URL = "https://workflows-api.segmind.com/upload-asset"
-OUTPUT_HOSTS = ("*.segmind.com", "segmind-resources.s3.amazonaws.com")
 
-# The limits of one exchange, from waiting for a free connection to the last byte of the response.
 MAX_JSON_BYTES = 10 * 1024 * 1024
-"""A JSON response is read up to this size."""
-
-MAX_JSON_SECONDS = 60.0
-UPLOAD_SECONDS = 300.0
-FILE_SECONDS = 900.0
-"""How long the download of a result file may take."""
-
-SYNC_SECONDS = 180.0
-"""How long the synchronous call may be silent: its response begins when the job has ended."""
+MAX_JSON_SECONDS = 60.0  # for the whole exchange
 
 
 class BodyReceiver(Protocol):
-    """Takes the body of a response as it streams in, and raises to refuse it."""
+    """Takes the body of a response as it streams in, from ``begin`` with its headers on, and raises to refuse it."""
 
-    def begin(self, headers: Mapping[str, str]) -> None:
-        """Start over with a new body, whose headers (lower-case names) these are."""
-
-    def write(self, chunk: bytes) -> None:
-        """Take the next piece of the body."""
+    def begin(self, headers: Mapping[str, str]) -> None: ...  # noqa: D102
+    def write(self, chunk: bytes) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """
-    A request to send. Drivers never follow redirects.
-
-    :param url: built from the connection; only the addresses of result files come from a response
-    :param json: the body, if any
-    :param with_key: whether the API key goes along; drivers add it only for the connection's own hosts
-    :param into: takes the body of a 2xx response as it streams in, instead of ``Response.body``
-    :param max_bytes: a body that is read into memory is truncated there
-    :param max_seconds: how long the whole exchange may take: waiting for a free connection, connecting, sending and
-        reading
-    :param read_timeout: seconds of silence after which the exchange fails; ``None``: as the connection says
-    """
+    """A request to send. Drivers never follow redirects, and add the key only for the connection's own hosts."""
 
     method: str
-    url: str
+    url: str  # built from the connection; only the addresses of result files come from a response
     params: Mapping[str, str] | None = None
     json: object = None
     with_key: bool = True
-    into: BodyReceiver | None = field(default=None, compare=False)
-    max_bytes: int = MAX_JSON_BYTES
-    max_seconds: float = MAX_JSON_SECONDS
-    read_timeout: float | None = None
+    into: BodyReceiver | None = field(default=None, compare=False)  # takes the body of a 2xx instead of Response.body
+    max_bytes: int = MAX_JSON_BYTES  # a body that is read into memory is truncated there
+    max_seconds: float = MAX_JSON_SECONDS  # for waiting for a free connection, connecting, sending and reading
+    read_timeout: float | None = None  # seconds of silence after which it fails; by default as the connection says
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,38 +61,22 @@ class Pause:
 
 @dataclass(frozen=True)
 class Response:
-    """
-    A response with any HTTP status.
-
-    :param headers: with lower-case names
-    :param body: empty if the request had a :class:`BodyReceiver`
-    :param truncated: why the body is not whole, ``None`` if it is; starts with "larger than" if it is too large
-    """
+    """A response with any HTTP status, and headers with lower-case names."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    truncated: str | None = None
+    truncated: str | None = None  # why the body is not whole; starts with "larger than" if it is too large
 
     @property
     def ok(self) -> bool:
-        """Whether the status is a 2xx."""
+        """Whether the status says success."""
         return 200 <= self.status < 300
-
-    @property
-    def too_large(self) -> bool:
-        """Whether the body was truncated because of its size, so that asking for the same again is pointless."""
-        return self.truncated is not None and self.truncated.startswith("larger than")
 
     @cached_property
     def json(self) -> Any:
-        """The parsed body; ``None`` if it is not JSON (HTML, empty, truncated, nested too deeply)."""
-        if self.truncated:
-            return None
-        try:
-            return json.loads(self.body.decode("utf-8", "replace"))
-        except (ValueError, RecursionError):
-            return None
+        """The parsed body; ``None`` if it is not JSON, or truncated."""
+        return None if self.truncated else parse_json(self.body.decode("utf-8", "replace"))
 
     @property
     def object(self) -> dict[str, Any]:
@@ -135,8 +93,8 @@ class TransportFailure(Exception):  # noqa: N818 - it is an event for an operati
     """
     No response came.
 
-    :param sent: whether the request may have reached the server. ``False`` only if that is impossible: the name
-        did not resolve, the connection was refused, the TLS handshake failed, or connecting timed out.
+    :param sent: ``False`` only if the request cannot have reached the server: the name did not resolve, the connection
+        was refused, the TLS handshake failed, or connecting timed out
     """
 
     def __init__(self, message: str, *, sent: bool) -> None:
@@ -163,63 +121,35 @@ def pause(seconds: float) -> Operation[None]:
 
 @dataclass(frozen=True)
 class ApiContext:
-    """
-    What the operations of one connection share.
+    """What the operations of one connection share: in one process, all its jobs have one limiter and latency memory."""
 
-    :param base_url: without a trailing slash or version
-    :param output_hosts: more hosts that result files may come from, names or ``*.name``; Segmind's own and the base
-        URL's always may
-    :param max_result_bytes: the largest result file accepted
-    :param limiter: shared by all jobs of the connection in this process
-    :param latencies: likewise
-    :param clock: the wall clock, in epoch seconds. Deadlines outlive processes, so nothing here is monotonic.
-    :param jitter: returns a random number between its two arguments
-    :param secrets: strings that never appear in a text
-    :param account: from :func:`account_fingerprint`; empty if it is not needed
-    """
-
-    base_url: str = BASE_URL
+    base_url: str = BASE_URL  # without a trailing slash or version
     history_url: str = HISTORY_URL
     storage_url: str = STORAGE_URL
-    output_hosts: tuple[str, ...] = ()
+    output_hosts: tuple[str, ...] = ()  # of result files, besides Segmind's and the base URL's; names or *.name
     max_result_bytes: int = 1024 * 1024 * 1024
     limiter: RateLimiter = field(default_factory=RateLimiter)
     latencies: LatencyMemory = field(default_factory=LatencyMemory)
-    clock: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.time  # deadlines outlive processes, so nothing here is monotonic
     jitter: Callable[[float, float], float] = random.uniform
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    account: str = ""
+    account: str = ""  # from account_fingerprint
 
     def redact(self, text: object) -> str:
         """Make a text from outside fit for logs and errors."""
         return redact(text, self.secrets)
 
-    def model_url(self, version: str, model: str) -> str:
-        """Return where a model's jobs are posted; ``version`` is ``v1`` or ``v2``."""
-        return f"{self.base_url}/{version}/{quote(check_model(model), safe='')}"
-
+    # The submit's response names URLs too. They are ignored: the key must go to the connection's own hosts only.
     def request_url(self, request_id: str) -> str:
-        """
-        Return where a job's result is; its state is at ``/status`` below it.
-
-        The submit's response names URLs too. They are ignored: the key must go to the connection's own hosts only.
-        """
-        return f"{self.base_url}/v2/requests/{quote(check_request_id(request_id), safe='')}"
-
-    def record_url(self, request_id: str) -> str:
-        """Return where the request history keeps one request."""
-        return f"{self.history_url}/{quote(check_request_id(request_id), safe='')}"
+        """Return where a job's result is; its state is at ``/status`` below it."""
+        return f"{self.base_url}/v2/requests/{check_request_id(request_id)}"
 
 
 def account_fingerprint(base_url: str, api_key: str) -> str:
     """
     Return what tells one account from another in a checkpoint, as ``<host>:<12 hexadecimal digits>``.
 
-    The digits come from a SHA-256 digest, so the key cannot be read from them. A rotated key changes the fingerprint
-    although the account stays the same.
-
-    :param base_url: as in :class:`ApiContext`
-    :param api_key: the connection's key
+    The key cannot be read from it. A rotated key changes it although the account stays the same.
     """
     parts = urlsplit(base_url)
     host = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")

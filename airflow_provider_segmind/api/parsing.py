@@ -1,5 +1,5 @@
 """
-Reading responses: liberal in shape, strict in type.
+What a response means: a value, or an exception that says what to do.
 
 Shapes vary and are only partly published, so everything recognisable is accepted. A response without what was asked for
 raises :class:`SegmindServiceError`, which a GET repeats.
@@ -10,10 +10,10 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from airflow_provider_segmind.api.models import (
     JobState,
@@ -23,22 +23,38 @@ from airflow_provider_segmind.api.models import (
     SegmindResult,
     SegmindStatus,
     is_request_id,
+    parse_json,
     parse_number,
     parse_timestamp,
 )
-from airflow_provider_segmind.api.operation import Response
+from airflow_provider_segmind.api.operation import ApiContext, Response
+from airflow_provider_segmind.api.rate_limit import reset_at
 from airflow_provider_segmind.api.redaction import redact
-from airflow_provider_segmind.exceptions import SegmindServiceError
+from airflow_provider_segmind.exceptions import (
+    SegmindAuthError,
+    SegmindCreditsError,
+    SegmindError,
+    SegmindJobExpiredError,
+    SegmindJobFailedError,
+    SegmindModelNotFoundError,
+    SegmindModerationError,
+    SegmindRateLimitError,
+    SegmindRequestError,
+    SegmindServiceError,
+    SegmindSubmitUnknownError,
+)
 
-MAX_OUTPUTS = 64
-MAX_ROWS = 10_000
-"""No real response has more, and one that lists millions of things costs no time."""
-
+# No real response has more, and one that lists millions of things costs no time.
+MAX_OUTPUTS, MAX_ROWS = 64, 10_000
 _MAX_DEPTH = 4
 _URL = re.compile(r"https?://[^\s\x00-\x1f\x7f\ud800-\udfff\"'<>\\^`{|}]+", re.IGNORECASE)
 _CREATED = ("model_created", "created_at", "created", "timestamp")
-_ROW_CONTAINERS = ("data", "results", "items", "generations")
-_RECORD_CONTAINERS = (*_ROW_CONTAINERS, "record", "request")
+_CONTAINERS = ("data", "results", "items", "generations", "record", "request")
+_CREDITS_WORDS = re.compile(r"credit|balance|spend|insufficient|quota|top.?up|billing", re.IGNORECASE)
+# Only its text tells a block by content moderation from other failures. Source: Segmind's API page.
+_MODERATION_WORDS = re.compile(
+    r"\b(moderation|moderated|nsfw|content[ _]policy|safety|responsible ai|rai|flagged|prohibited)\b", re.IGNORECASE
+)
 
 T = TypeVar("T")
 
@@ -50,13 +66,15 @@ class ResponseTooLargeError(SegmindServiceError):
 
 
 def _malformed(response: Response, action: str) -> SegmindServiceError:
+    too_large = (response.truncated or "").startswith("larger than")
+    kind = ResponseTooLargeError if too_large else SegmindServiceError
+    text = f"Segmind's response to {action} makes no sense (HTTP {response.status}, {_described_body(response)})."
+    return kind(text, status_code=response.status)
+
+
+def _described_body(response: Response) -> str:
     media_type = redact(response.content_type or "no declared type", limit=60)
-    size = f"{len(response.body)} bytes of {media_type}"
-    kind = ResponseTooLargeError if response.too_large else SegmindServiceError
-    return kind(
-        f"Segmind's response to {action} makes no sense (HTTP {response.status}, {response.truncated or size}).",
-        status_code=response.status,
-    )
+    return response.truncated or f"{len(response.body)} bytes of {media_type}"
 
 
 def error_text(body: Mapping[str, Any]) -> str | None:
@@ -68,7 +86,7 @@ def error_text(body: Mapping[str, Any]) -> str | None:
         if isinstance(value, dict | list) and value:
             try:
                 return json.dumps(value)
-            except (ValueError, RecursionError):
+            except RecursionError:
                 return None
     return None
 
@@ -83,9 +101,8 @@ def split_data_uri(text: str) -> tuple[str, str] | None:
 
 def decode_base64(text: str, *, min_length: int = 0, cut_short: bool = False) -> bytes | None:
     """
-    Return what a Base64 string holds; ``None`` if it is something else, or empty.
+    Return what a Base64 string holds; ``None`` if it is something else, or empty. Whitespace is ignored.
 
-    :param text: without a ``data:`` prefix; whitespace anywhere is ignored
     :param min_length: characters below which a text is not taken for Base64: any short word would be
     :param cut_short: accept a string whose end was cut off, and an ellipsis in its place
     """
@@ -107,18 +124,11 @@ def _short_text(value: object) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= 255 else None
 
 
-def parse_request_id(response: Response) -> str | None:
-    """Return the request id that a submit returned; ``None`` if the response has no usable one."""
-    request_id = response.object.get("request_id")
-    return request_id if isinstance(request_id, str) and is_request_id(request_id) else None
-
-
 def announces_terminal_state(response: Response) -> bool:
     """
-    Return whether the body names a terminal state, which then wins over the HTTP status.
+    Return whether the body names a terminal state, which wins over the HTTP status: a FAILED comes as a 422.
 
-    A FAILED comes as a 422. Source: Segmind's API page. It does not win if the status is about the caller, nor over a
-    5xx in which a proxy may be speaking of itself.
+    It does not win if the status is about the caller, nor over a 5xx in which a proxy may be speaking of itself.
     """
     state = JobState.parse(response.object.get("status"))
     if state is None or not state.terminal or response.status in (401, 403, 429):
@@ -127,7 +137,7 @@ def announces_terminal_state(response: Response) -> bool:
 
 
 def parse_status(response: Response, request_id: str) -> SegmindStatus:
-    """Read the response to a status request."""
+    """Read a job's state."""
     body = response.object
     state = JobState.parse(body.get("status"))
     if state is None:
@@ -136,12 +146,10 @@ def parse_status(response: Response, request_id: str) -> SegmindStatus:
 
 
 def parse_result(response: Response, request_id: str) -> SegmindResult:
-    """Read the response to a result request. A body with outputs and no state counts as COMPLETED."""
+    """Read a job's result. A body with outputs and no state counts as COMPLETED."""
     body = response.object
     outputs = _outputs(body.get("images")) or _outputs(body.get("output"))
-    state = JobState.parse(body.get("status"))
-    if state is None and outputs:
-        state = JobState.COMPLETED
+    state = JobState.parse(body.get("status")) or (JobState.COMPLETED if outputs else None)
     if state is None:
         raise _malformed(response, "a result request")
     if state is not JobState.COMPLETED:
@@ -154,10 +162,9 @@ def _outputs(value: object, depth: int = 0) -> tuple[SegmindOutput, ...]:
 
 
 def _find_outputs(value: object, depth: int) -> Iterator[SegmindOutput]:
-    """Find the outputs in a list, an object or a text, at most four levels deep."""
     if depth > _MAX_DEPTH:
         return
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         for item in value[:MAX_OUTPUTS]:
             yield from _find_outputs(item, depth + 1)
     elif isinstance(value, Mapping):
@@ -167,14 +174,13 @@ def _find_outputs(value: object, depth: int) -> Iterator[SegmindOutput]:
 
 
 def _outputs_in_object(value: Mapping[str, Any], depth: int) -> Iterator[SegmindOutput]:
-    """Read one output (``{"url", "content_type"?, "file_name"?, "file_size"?}``), or several under ``images``."""
+    """Read one output (``{"url", "content_type"?, "file_size"?}``), or several under ``images``."""
     size = value.get("file_size")
     for key in ("url", "image", "image_url", "data", "b64_json", "images", "output"):
         for found in _find_outputs(value.get(key), depth + 1):
             yield replace(
                 found,
                 content_type=_short_text(value.get("content_type")) or found.content_type,
-                file_name=_short_text(value.get("file_name")) or found.file_name,
                 file_size=size if type(size) is int and size > 0 else None,
             )
             if key != "images":
@@ -185,53 +191,33 @@ def _outputs_in_text(text: str, depth: int) -> Iterator[SegmindOutput]:
     """Read a URL, JSON, a data URI or Base64; anything else is a text that the model wrote."""
     if _URL.fullmatch(text):
         yield SegmindOutput(url=text)
-        return
-    if text[0] in "[{":
-        try:
-            outputs = _outputs(json.loads(text), depth + 1)
-        except (ValueError, RecursionError):
-            outputs = ()
-        if outputs:
-            yield from outputs
-            return
-    if data_uri := split_data_uri(text):
+    elif text[0] in "[{" and (outputs := _outputs(parse_json(text), depth + 1)):
+        yield from outputs
+    elif data_uri := split_data_uri(text):
         header, encoded = data_uri
-        decoded = decode_base64(encoded) if header.endswith(";base64") else None
-        if decoded is not None:
+        if header.endswith(";base64") and (decoded := decode_base64(encoded)):
             yield SegmindOutput(data=decoded, content_type=header.partition(";")[0] or None)
-        return
-    decoded = decode_base64(text, min_length=64)
-    if decoded is not None:
+    elif decoded := decode_base64(text, min_length=64):
         yield SegmindOutput(data=decoded)
     else:
         yield SegmindOutput(data=text.encode("utf-8", "replace"), content_type="text/plain")
 
 
 def parse_rows(response: Response) -> list[SegmindRecord]:
-    """
-    Read a page of the request history: a bare list, or one in any container that it may have.
-
-    A row that cannot be read may be the very one that is looked for. Such a page proves no absence, so it is an error.
-    """
-    body = _unwrap(response.json, _ROW_CONTAINERS)
-    if not isinstance(body, list) or len(body) > MAX_ROWS:
-        raise _malformed(response, "a search of the request history")
-    records = [_record(row) for row in body]
-    if None in records:
-        raise _malformed(response, "a search of the request history")
-    return [record for record in records if record is not None]
+    """Read a page of the request history. One unreadable row spoils it: it may be the one that is looked for."""
+    rows = _unwrap(response.json)
+    if isinstance(rows, list) and len(rows) <= MAX_ROWS:
+        records = [record for record in map(_record, rows) if record is not None]
+        if len(records) == len(rows):
+            return records
+    raise _malformed(response, "a search of the request history")
 
 
 def parse_record(response: Response, request_id: str) -> SegmindRecord:
-    """
-    Read the record of one request, bare or in a container.
-
-    A request with several outputs has a row for each. All rows name the cost of the whole request (source: the official
-    client 1.3.0), so it is taken once.
-    """
-    body = _unwrap(response.json, _RECORD_CONTAINERS)
-    rows = [_record(row) for row in (body[:MAX_OUTPUTS] if isinstance(body, list) else [body])]
-    records = [record for record in rows if record is not None and record.request_id == request_id]
+    """Read the record of one request: a row for each output, which all name the cost of the whole request."""
+    body = _unwrap(response.json)
+    rows = body[:MAX_OUTPUTS] if isinstance(body, list) else [body]
+    records = [record for record in map(_record, rows) if record is not None and record.request_id == request_id]
     if not records:
         raise _malformed(response, "a look-up in the request history")
     urls = dict.fromkeys(url for record in records for url in record.output_urls)
@@ -244,11 +230,11 @@ def parse_record(response: Response, request_id: str) -> SegmindRecord:
     )
 
 
-def _unwrap(body: object, containers: Iterable[str]) -> object:
+def _unwrap(body: object) -> object:
     """Take rows out of their container, which may stand in another: ``{"data": {"results": [...]}}``."""
     for _ in range(2):
         if isinstance(body, dict) and "request_id" not in body:
-            body = next((body[key] for key in containers if isinstance(body.get(key), list | dict)), None)
+            body = next((body[key] for key in _CONTAINERS if isinstance(body.get(key), list | dict)), None)
     return body
 
 
@@ -260,13 +246,9 @@ def _record(row: object) -> SegmindRecord | None:
     if not isinstance(row, dict) or not is_request_id(row.get("request_id")):
         return None
     state = JobState.parse(row.get("model_status", row.get("status")))
-    body = row.get("request_body")
+    body, url = row.get("request_body"), row.get("generation_url")
     if isinstance(body, str):
-        try:
-            body = json.loads(body)
-        except (ValueError, RecursionError):
-            body = None
-    url = row.get("generation_url")
+        body = parse_json(body)
     return SegmindRecord(
         request_id=row["request_id"],
         model=_short_text(row.get("model_name")),
@@ -277,3 +259,115 @@ def _record(row: object) -> SegmindRecord | None:
         error=error_text(row),
         request_body=body if isinstance(body, dict) else None,
     )
+
+
+class OtherHostRateLimitError(SegmindServiceError):
+    """A 429 of a host other than the gateway: to callers an outage, because the gateway's limit is not used up."""
+
+    def __init__(self, message: str, *, reset_at: float, request_id: str | None = None) -> None:
+        super().__init__(message, request_id=request_id, status_code=429)
+        self.reset_at = reset_at
+
+
+class ResponseKind(NamedTuple):
+    """A kind of response, in the words of docs/reliability.md, and its error on a submit and on any other request."""
+
+    what: str
+    statuses: Collection[int]
+    submit: type[SegmindError]
+    other: type[SegmindError]
+    accepts: Callable[[dict[str, Any]], bool] = lambda json_object: True  # noqa: ARG005
+
+
+# What a response that is not a plain success means; the first row that matches counts. Where no response came, a submit
+# that may have been sent counts as the last row, and one that cannot have been sent as a SegmindServiceError; so does
+# any other request.
+ANSWERS = (
+    ResponseKind("401, 403", (401, 403), SegmindAuthError, SegmindAuthError),
+    ResponseKind("404 in JSON", (404,), SegmindModelNotFoundError, SegmindJobExpiredError, bool),
+    # A proxy's own page says nothing about a job, and a job that is wrongly believed lost is paid for again.
+    ResponseKind("any other 404", (404,), SegmindModelNotFoundError, SegmindServiceError),
+    ResponseKind("408, 425", (408, 425), SegmindServiceError, SegmindServiceError),
+    ResponseKind("410", (410,), SegmindModelNotFoundError, SegmindRequestError),
+    ResponseKind("429", (429,), SegmindRateLimitError, SegmindRateLimitError),
+    ResponseKind("400, 405, 406, any other 4xx", range(400, 500), SegmindRequestError, SegmindRequestError),
+    ResponseKind(
+        "500, 502, 503 in the gateway's own JSON",
+        (500, 502, 503),
+        SegmindServiceError,
+        SegmindServiceError,
+        lambda body: isinstance(body.get("error"), str),
+    ),
+    ResponseKind(
+        "504, any other 5xx, 3xx, an unusable 2xx (no valid request id, HTML, empty, malformed)",
+        range(1000),
+        SegmindSubmitUnknownError,
+        SegmindServiceError,
+    ),
+)
+
+
+def error_class(response: Response, *, submit: bool = False) -> type[SegmindError]:
+    """Return the error that a response stands for, on a submit or on any other request."""
+    row = next(row for row in ANSWERS if response.status in row.statuses and row.accepts(response.object))
+    return row.submit if submit else row.other
+
+
+def refusal(
+    api: ApiContext,
+    response: Response,
+    action: str,
+    *,
+    submit: bool = False,
+    request_id: str | None = None,
+    gateway: bool = True,
+) -> SegmindError:
+    """
+    Return the error for a response that is not a success.
+
+    :param action: the request in words
+    :param gateway: whether the gateway responded; only its 429 holds back the connection's other requests
+    """
+    kind, status, words = error_class(response, submit=submit), response.status, _words(api, response)
+    verb, fix = "could not serve", ""
+    if kind is SegmindRateLimitError:
+        now = api.clock()
+        moment = reset_at(response.headers, now)
+        text = f"The rate limit is used up (HTTP 429 on {action}) and resets in {moment - now:.0f} s."
+        if not gateway:
+            return OtherHostRateLimitError(text, reset_at=moment, request_id=request_id)
+        api.limiter.close_until(moment)
+        text += " Set 'requests_per_minute' in the connection's extra to stay below it."
+        return SegmindRateLimitError(text, reset_at=moment, request_id=request_id)
+    if kind is SegmindJobExpiredError and request_id is None:
+        kind = SegmindRequestError
+    elif kind is SegmindJobExpiredError:
+        fix = f" It keeps the record of request {request_id} for one hour; its request history keeps it longer."
+    elif kind is SegmindSubmitUnknownError:
+        fix = " The response has no request id, so the job may be queued and billed."
+    elif kind is SegmindAuthError:
+        fix = " Check the password (the API key) of the connection, and what the account may use."
+    elif kind is SegmindModelNotFoundError:
+        fix = " Check `model`: there is no such model, or it is retired."
+    elif status == 406 and _CREDITS_WORDS.search(words):
+        kind, fix = SegmindCreditsError, " Add credits, or raise the team's spend limit."
+    if issubclass(kind, SegmindRequestError):
+        verb = "refused"
+    elif 300 <= status < 400:
+        words = "it redirects elsewhere, which is not followed. Check the connection's host."
+    return kind(f"Segmind {verb} {action} (HTTP {status}): {words}{fix}", status_code=status, request_id=request_id)
+
+
+def _words(api: ApiContext, response: Response) -> str:
+    """Return Segmind's own words as a sentence, or what came in their place."""
+    words = error_text(response.object) or f"the response has no message ({_described_body(response)})"
+    words = api.redact(words)
+    return words if words.endswith((".", "!", "?")) else f"{words}."
+
+
+def job_failure(api: ApiContext, request_id: str, detail: str | None) -> SegmindJobFailedError:
+    """Return the error for a job that FAILED, with Segmind's own words in ``detail``."""
+    words = api.redact(detail or "no reason given")
+    kind = SegmindModerationError if _MODERATION_WORDS.search(words) else SegmindJobFailedError
+    text = f"Segmind's job {request_id} failed: {words} (a failed job is not billed)"
+    return kind(text, detail=words, request_id=request_id)

@@ -4,23 +4,19 @@ A job after its submit: its state, its result, and the wait for its end.
 How a wait ends on time
 -----------------------
 
-A wait ends within ten seconds after its deadline, whatever the server does, because every request of it has a limit
-(``max_seconds``) for the whole exchange, and every pause and every wait for a slot ends by the deadline:
-
-* a poll that begins before the deadline ends by then, or, begun just before it, ``POLL_SECONDS`` after its begin;
-* the last poll, at the deadline, ends ``LAST_POLL_OVERTIME`` after it;
-* the look-up of the result, where that poll says COMPLETED, ends ``RESULT_OVERTIME`` after it.
-
-The rest of the ten seconds is for the drivers.
+A wait ends within ten seconds after its deadline, whatever the server does: every pause and every wait for a slot ends
+by the deadline, and every exchange has a limit (``max_seconds``). A poll that begins before the deadline ends by then,
+or ``POLL_SECONDS`` after its begin. The last poll, at the deadline, ends ``LAST_POLL_OVERTIME`` after it, and the
+look-up of the result, where that poll says COMPLETED, ``RESULT_OVERTIME`` after it. The rest is for the drivers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from airflow_provider_segmind.api.download import public_outputs
-from airflow_provider_segmind.api.errors import job_failure
 from airflow_provider_segmind.api.gateway import GET_ATTEMPTS, GET_SECONDS, MIN_GET_SECONDS, backoff, get, submit
 from airflow_provider_segmind.api.history import get_record
 from airflow_provider_segmind.api.models import (
@@ -32,7 +28,13 @@ from airflow_provider_segmind.api.models import (
     SegmindStatus,
 )
 from airflow_provider_segmind.api.operation import ApiContext, Operation, pause
-from airflow_provider_segmind.api.parsing import ResponseTooLargeError, error_text, parse_result, parse_status
+from airflow_provider_segmind.api.parsing import (
+    ResponseTooLargeError,
+    error_text,
+    job_failure,
+    parse_result,
+    parse_status,
+)
 from airflow_provider_segmind.api.schedule import next_poll_delay
 from airflow_provider_segmind.exceptions import (
     SegmindError,
@@ -46,58 +48,35 @@ from airflow_provider_segmind.exceptions import (
 POLL_SECONDS = 3.0
 LAST_POLL_OVERTIME = 6.0
 RESULT_OVERTIME = 9.0
-
-NOT_FOUND_GRACE = 10.0
-"""A 404 in the first seconds after a submit is replication lag, not expiry."""
-
-RESULT_ATTEMPTS = 3
-"""How often a result is asked for while its endpoint still says that the job runs and the status says COMPLETED."""
-
+NOT_FOUND_GRACE = 10.0  # a 404 in the first seconds after a submit is replication lag, not expiry
+RESULT_ATTEMPTS = 3  # while the status says COMPLETED and the endpoint of the result that the job runs
+_ERRORS: dict[OutcomeStatus, type[SegmindError]] = {
+    OutcomeStatus.TIMEOUT: SegmindJobTimeoutError,
+    OutcomeStatus.EXPIRED: SegmindJobExpiredError,
+    OutcomeStatus.ERROR: SegmindRequestError,
+}
 _MIN_DELAY = 0.05  # Airflow 3.1 has failed tasks whose event came at the very instant of their deferral
 
 
 def get_status(
     api: ApiContext, request_id: str, *, attempts: int = GET_ATTEMPTS, until: float | None = None
 ) -> Operation[SegmindStatus]:
-    """
-    Return a job's state. A FAILED is a state here, not an exception.
-
-    Source: Segmind's API page. ``GET /v2/requests/<id>/status`` answers ``{"status", "request_id", "metrics"}``, with
-    HTTP 422 for a FAILED, and with 404 for an unknown id or one older than an hour.
-    """
-    return (
-        yield from get(
-            api,
-            api.request_url(request_id) + "/status",
-            "a status request",
-            lambda response: parse_status(response, request_id),
-            request_id=request_id,
-            attempts=attempts,
-            until=until,
-        )
-    )
+    """Return a job's state. A FAILED is a state here, not an exception."""
+    url, read = f"{api.request_url(request_id)}/status", partial(parse_status, request_id=request_id)
+    return get(api, url, "a status request", read, request_id=request_id, attempts=attempts, until=until)
 
 
 def get_result(api: ApiContext, request_id: str, *, until: float | None = None) -> Operation[SegmindResult]:
     """
-    Return a job's result; it has no outputs while the job still runs.
+    Return a job's result; it has no outputs while the job still runs, and a FAILED raises.
 
-    Source: Segmind's API page. ``GET /v2/requests/<id>`` answers ``{"status", "images": [...], "output", "metrics"}``.
     Where a COMPLETED job has no outputs in it, or inline ones that are too large to read, the request history is asked
     for the files' addresses.
-
-    :raises SegmindJobFailedError: the job has failed
     """
+    url, read = api.request_url(request_id), partial(parse_result, request_id=request_id)
     too_large = None
     try:
-        result = yield from get(
-            api,
-            api.request_url(request_id),
-            "a result request",
-            lambda response: parse_result(response, request_id),
-            request_id=request_id,
-            until=until,
-        )
+        result = yield from get(api, url, "a result request", read, request_id=request_id, until=until)
     except ResponseTooLargeError as error:
         result, too_large = SegmindResult(request_id, JobState.COMPLETED), error
     if result.status is JobState.FAILED:
@@ -127,19 +106,15 @@ def watch(
     If that fails, the outcome is COMPLETED without a result, and whoever stores it asks again and reports why.
 
     :param model: its typical latency shapes the poll schedule; ``None``: unknown, so the polls start early
-    :param submitted_at: epoch seconds
     :param deadline: epoch seconds; one that has passed, in a restarted triggerer, still gets a last poll
-    :param poll_interval: seconds between polls; ``None``: the adaptive schedule
+    :param poll_interval: in seconds; by default the adaptive schedule
     """
     wait = _Wait(api, request_id, model, submitted_at, max(deadline, api.clock()), poll_interval)
     try:
         status = yield from wait.poll()
-    except SegmindJobTimeoutError as error:
-        return JobOutcome(request_id, OutcomeStatus.TIMEOUT, str(error))
-    except SegmindJobExpiredError as error:
-        return JobOutcome(request_id, OutcomeStatus.EXPIRED, str(error))
-    except SegmindRequestError as error:
-        return JobOutcome(request_id, OutcomeStatus.ERROR, str(error))
+    except tuple(_ERRORS.values()) as error:
+        ended = next(ended for ended, kind in _ERRORS.items() if isinstance(error, kind))
+        return JobOutcome(request_id, ended, str(error))
     if status.state is JobState.FAILED:
         words = api.redact(status.error or "no reason given")
         return JobOutcome(request_id, OutcomeStatus.FAILED, words, status.metrics)
@@ -151,69 +126,31 @@ def watch(
 
 def completed_outcome(api: ApiContext, result: SegmindResult) -> JobOutcome:
     """Return the outcome of a completed job whose result is known."""
-    return JobOutcome(
-        result.request_id,
-        OutcomeStatus.COMPLETED,
-        metrics=result.metrics,
-        output_urls=public_outputs(api, result),
-        result=result,
-    )
+    urls = public_outputs(api, result)
+    return JobOutcome(result.request_id, OutcomeStatus.COMPLETED, None, result.metrics, urls, result)
 
 
 def raise_for_outcome(api: ApiContext, outcome: JobOutcome) -> None:
-    """Raise the exception of an outcome that is not COMPLETED. Its words may come from an event: they are redacted."""
-    request_id, words = outcome.request_id, api.redact(outcome.error or "")
-    match outcome.status:
-        case OutcomeStatus.FAILED:
-            raise job_failure(api, request_id, words)
-        case OutcomeStatus.TIMEOUT:
-            raise SegmindJobTimeoutError(words or f"Segmind's job {request_id} has not ended.", request_id=request_id)
-        case OutcomeStatus.EXPIRED:
-            raise SegmindJobExpiredError(words or f"Segmind no longer knows {request_id}.", request_id=request_id)
-        case OutcomeStatus.ERROR:
-            raise SegmindRequestError(words or f"The wait for {request_id} has failed.", request_id=request_id)
+    """Raise the exception of an outcome that is not COMPLETED. Its words may come from an event, and are redacted."""
+    request_id, status = outcome.request_id, outcome.status
+    if status is OutcomeStatus.FAILED:
+        raise job_failure(api, request_id, outcome.error)
+    if status in _ERRORS:
+        words = api.redact(outcome.error or f"The wait for Segmind's job {request_id} has ended with {status}.")
+        raise _ERRORS[status](words, request_id=request_id)
 
 
-def wait_for_job(
-    api: ApiContext,
-    request_id: str,
-    *,
-    timeout: float,
-    model: str | None = None,
-    poll_interval: float | None = None,
-) -> Operation[SegmindResult]:
-    """
-    Wait for a job's end and return its result.
-
-    :param timeout: seconds from now; the wait ends at most ten seconds later
-    :param model: as for :func:`watch`
-    :param poll_interval: as for :func:`watch`
-    :raises SegmindJobTimeoutError: the job still runs
-    :raises SegmindJobFailedError: it has failed
-    :raises SegmindJobExpiredError: Segmind does not know it
-    """
+def wait_for_job(api: ApiContext, request_id: str, *, timeout: float) -> Operation[SegmindResult]:
+    """Wait for a job's end and return its result."""
     now = api.clock()
-    return (yield from _Wait(api, request_id, model, now, now + timeout, poll_interval).poll_and_fetch())
+    return (yield from _Wait(api, request_id, None, now, now + timeout).poll_and_fetch())
 
 
-def run(
-    api: ApiContext,
-    model: str,
-    payload: Mapping[str, object],
-    *,
-    timeout: float,
-    poll_interval: float | None = None,
-) -> Operation[SegmindResult]:
-    """
-    Submit a job, wait for its end and return its result: what the official client's ``run`` does.
-
-    :param timeout: seconds for all of it; it ends at most ten seconds later
-    :raises SegmindError: what :func:`~.gateway.submit` and :func:`wait_for_job` raise
-    """
+def run(api: ApiContext, model: str, payload: Mapping[str, object], *, timeout: float) -> Operation[SegmindResult]:
+    """Submit a job, wait for its end and return its result: what the official client's ``run`` does."""
     deadline = api.clock() + timeout
     job = yield from submit(api, model, payload, until=deadline)
-    wait = _Wait(api, job.request_id, model, job.submitted_at, deadline, poll_interval)
-    return (yield from wait.poll_and_fetch())
+    return (yield from _Wait(api, job.request_id, model, job.submitted_at, deadline).poll_and_fetch())
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,16 +162,10 @@ class _Wait:
     model: str | None
     submitted_at: float
     deadline: float
-    poll_interval: float | None
+    poll_interval: float | None = None
 
     def poll(self) -> Operation[SegmindStatus]:
-        """
-        Poll until the job has ended, and wait for outages and rate limits to pass.
-
-        :raises SegmindJobTimeoutError: the deadline has passed
-        :raises SegmindJobExpiredError: Segmind does not know the job
-        :raises SegmindRequestError: a poll was refused
-        """
+        """Poll until the job has ended, through outages and rate limits; else raise one of ``_ERRORS``."""
         api, deadline = self.api, self.deadline
         polls = failures = 0
         not_before = 0.0
@@ -249,14 +180,12 @@ class _Wait:
             polls += 1
             try:
                 status = yield from get_status(api, self.request_id, attempts=1, until=poll_until)
-            except SegmindRateLimitError as error:
-                failures += 1
-                # If the limit refuses again after the reset that it announced, wait longer each time.
-                not_before = max(error.reset_at, api.clock() + min(2.0 ** min(failures, 6), 60.0))
-                problem = str(error)
-            except SegmindServiceError as error:
+            except (SegmindRateLimitError, SegmindServiceError) as error:
                 failures += 1
                 problem = str(error)
+                if isinstance(error, SegmindRateLimitError):
+                    # If the limit refuses again after the reset that it announced, wait longer each time.
+                    not_before = max(error.reset_at, api.clock() + min(2.0 ** min(failures, 6), 60.0))
             except SegmindJobExpiredError:
                 failures = 0
                 if api.clock() - self.submitted_at >= NOT_FOUND_GRACE:
@@ -264,11 +193,17 @@ class _Wait:
             else:
                 failures, problem = 0, None
                 if status.state is JobState.COMPLETED:
-                    self._observe(status.metrics)
+                    api.latencies.observe(self.model, status.metrics.total_time)
                 if status.state.terminal:
                     return status
             if last:
-                raise self._timeout(problem)
+                last_problem = f" (last problem: {problem})" if problem else ""
+                raise SegmindJobTimeoutError(
+                    f"Segmind's job {self.request_id} has not ended within {deadline - self.submitted_at:.0f} s"
+                    f"{last_problem}. It still runs and will be billed; a retry waits for the same job, and `timeout` "
+                    "sets how long.",
+                    request_id=self.request_id,
+                )
 
     def _next_delay(self, now: float, polls: int, failures: int) -> float:
         if failures:
@@ -279,15 +214,6 @@ class _Wait:
             return min(1.5 ** min(polls, 10), 15.0)
         return next_poll_delay(self.api.latencies.typical(self.model), now - self.submitted_at, polls)
 
-    def _timeout(self, problem: str | None) -> SegmindJobTimeoutError:
-        last_problem = f" (last problem: {problem})" if problem else ""
-        return SegmindJobTimeoutError(
-            f"Segmind's job {self.request_id} has not ended within {self.deadline - self.submitted_at:.0f} s"
-            f"{last_problem}. It still runs and will be billed; a retry waits for the same job, and `timeout` sets how "
-            "long.",
-            request_id=self.request_id,
-        )
-
     def fetch_result(self, status: SegmindStatus) -> Operation[SegmindResult]:
         """Return the result of the job, whose status is COMPLETED; its endpoint may lag behind."""
         now = self.api.clock()
@@ -296,19 +222,13 @@ class _Wait:
             result = yield from get_result(self.api, self.request_id, until=until)
             if result.status is JobState.COMPLETED:
                 if status.metrics.total_time is None:
-                    self._observe(result.metrics)
+                    self.api.latencies.observe(self.model, result.metrics.total_time)
                 return result if result.metrics != Metrics() else replace(result, metrics=status.metrics)
             yield from pause(backoff(self.api, attempt))
-        raise SegmindServiceError(
-            f"Segmind says that request {self.request_id} is COMPLETED, but has no result of it yet. A retry asks "
-            "again and pays nothing.",
-            request_id=self.request_id,
+        text = (
+            f"Segmind has completed request {self.request_id}, but has no result of it yet. A retry asks for it again."
         )
-
-    def _observe(self, metrics: Metrics) -> None:
-        """Let the poll schedule learn how long a completed job took."""
-        if self.model is not None:
-            self.api.latencies.observe(self.model, metrics.total_time)
+        raise SegmindServiceError(text, request_id=self.request_id)
 
     def poll_and_fetch(self) -> Operation[SegmindResult]:
         """Poll, and return the result of a job that completed."""

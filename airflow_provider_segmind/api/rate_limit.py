@@ -14,45 +14,33 @@ from collections.abc import Mapping
 
 from airflow_provider_segmind.api.models import parse_number, parse_timestamp
 
-RESET_HEADER = "x-rate-limit-reset-at-utc"
 WINDOW = 60.0
-MAX_RESET = 3600.0
-"""A reset further away than this is taken as this: no header may stop a pipeline for a day."""
-
-DEFAULT_SPACING = 60 / 50
-"""Seconds between requests after a reset where ``requests_per_minute`` is not set: the pace of the Pro plan."""
+MAX_RESET = 3600.0  # no header may stop a pipeline for a day
+DEFAULT_SPACING = 60 / 50  # seconds between requests after a reset, by default: the pace of the Pro plan
 
 
 def reset_at(headers: Mapping[str, str], now: float) -> float:
     """
-    Return the epoch second at which the limit of a 429 resets.
+    Return the epoch second at which the limit of a 429 resets, at least a second and at most an hour from now.
 
-    The format of ``x-rate-limit-reset-at-utc`` is not published, so every likely one is read: ISO 8601 with or without
-    a zone, an HTTP date, epoch seconds or milliseconds, seconds from now. ``Retry-After`` is read too. Without a
-    readable value it is a minute from now, since Segmind counts requests a minute.
-
-    :param headers: of the response, with lower-case names
-    :param now: epoch seconds
-    :return: at least a second and at most an hour from now
+    The format of ``x-rate-limit-reset-at-utc`` is not published, so every likely one is read, and ``Retry-After`` too.
+    Without a readable value it is a minute from now, since Segmind counts requests a minute.
     """
-    for name in (RESET_HEADER, "retry-after"):
-        moment = _moment(headers[name], now) if headers.get(name) else None
+    for name in ("x-rate-limit-reset-at-utc", "retry-after"):
+        number = parse_number(headers.get(name))
+        # A number too small for an epoch second is a delay.
+        is_delay = number is not None and 0 <= number <= 1e8
+        moment = now + number if number is not None and is_delay else parse_timestamp(headers.get(name))
         if moment is not None:
             return min(max(moment, now + 1.0), now + MAX_RESET)
     return now + WINDOW
-
-
-def _moment(text: str, now: float) -> float | None:
-    """Read a moment; a number too small for an epoch second is a delay."""
-    number = parse_number(text)
-    return now + number if number is not None and 0 <= number <= 1e8 else parse_timestamp(text)
 
 
 class RateLimiter:
     """
     Gives each request of one connection, in one process, a slot: the moment at which it may go. Thread-safe.
 
-    It owns no clock and never sleeps: callers pass the time and make the pause. Three rules place a slot:
+    Callers pass the time, in epoch seconds, and make the pause. Three rules place a slot:
 
     1. With ``requests_per_minute`` no sliding minute holds more slots than that. A fraction is kept by even spacing:
        0.5 gives a slot every two minutes.
@@ -60,8 +48,7 @@ class RateLimiter:
     3. After a reset the slots are spread out. Many jobs have waited for that moment, some with a slot and some, who
        met the 429 themselves, without. All at once they would use up the limit again.
 
-    :param requests_per_minute: this process's share of the account's limit, any number above 0; ``None``: only react
-        to a 429
+    :param requests_per_minute: this process's share of the account's limit; ``None``: only react to a 429
     """
 
     def __init__(self, requests_per_minute: float | None = None) -> None:
@@ -73,13 +60,11 @@ class RateLimiter:
             self._spacing = 60 / requests_per_minute
             self._window = WINDOW if whole else self._spacing
             self._recent = deque(maxlen=int(min(requests_per_minute, 10**9)) if whole else 1)
-        self._closed_until = 0.0
-        self._last_slot = 0.0
-        self._last_delayed_slot = 0.0
+        self._closed_until = self._last_slot = self._last_delayed_slot = 0.0
         self._lock = threading.Lock()
 
     def close_until(self, moment: float) -> None:
-        """Give no slot before an epoch second: Segmind has answered 429."""
+        """Give no slot before the reset after a 429."""
         with self._lock:
             self._closed_until = max(self._closed_until, moment)
 
@@ -89,17 +74,12 @@ class RateLimiter:
             return now < self._closed_until
 
     def next_free(self, now: float) -> float:
-        """Return the slot, in epoch seconds, that a request would get now, without taking it."""
+        """Return the slot that a request would get now, without taking it."""
         with self._lock:
             return self._next_slot(now)
 
     def reserve(self, now: float, latest: float = math.inf) -> float:
-        """
-        Return the next slot, in epoch seconds, and take it unless it is later than ``latest``.
-
-        :param now: epoch seconds
-        :param latest: epoch seconds after which the caller has no use for a slot
-        """
+        """Return the next slot, and take it unless it is later than ``latest``."""
         with self._lock:
             slot = self._next_slot(now)
             if slot > latest:

@@ -10,13 +10,10 @@ import logging
 import re
 from collections.abc import Sequence
 
-MAX_TEXT = 400
-"""Characters that a text from outside may have in a log or an error."""
-
+MAX_TEXT = 400  # characters of a text from outside in a log or an error
 _GAP = " … "
+# Segmind's keys and AWS's key ids.
 _KEY = re.compile(r"(?i:SG_[0-9A-Z]{8,})|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b", re.ASCII)
-"""Segmind's keys and AWS's key ids."""
-
 _USERINFO = re.compile(r"(:(?:\\?/){2})[^\s\"'<>/]*@|(%3A%2F%2F)(?:[^\s\"'<>%]|%(?!2F|40))*%40", re.IGNORECASE)
 # The query is optional so that the pattern matches every URL: then no URL is scanned twice.
 _QUERY = re.compile(r"(:(?:\\?/){2}[^\s\"'<>?#]+)(?:[?#][^\s\"'<>]*)?")
@@ -34,18 +31,14 @@ _BLOB = re.compile(
     re.ASCII,
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
-_WORD = re.compile(r"[^\s\"'<>]*")
+_FIRST_WORD = re.compile(r"\A[^\s\"'<>]*")
 
 
 def redact(text: object, secrets: Sequence[str] = (), *, limit: int = MAX_TEXT) -> str:
     """
     Remove secrets and noise (keys, user info, queries, signatures, image data, control characters), and shorten.
 
-    A long text loses its middle: an S3 error names the operation at its start and the reason at its end.
-
-    :param text: anything; it is converted with ``str``
-    :param secrets: exact strings to remove, such as the connection's key
-    :param limit: characters kept
+    A text longer than ``limit`` loses its middle: an S3 error names the operation at its start, the reason at its end.
     """
     said = str(text)
     for secret in secrets:
@@ -58,7 +51,10 @@ def redact(text: object, secrets: Sequence[str] = (), *, limit: int = MAX_TEXT) 
     said = _BLOB.sub("[data]", said)
     said = _KEY.sub("***", said)
     said = _CONTROL.sub(" ", said).strip()
-    return said if len(said) <= limit else _cut_middle(said, limit)
+    if len(said) <= limit:
+        return said
+    tail = (limit - len(_GAP)) // 2
+    return said[: limit - len(_GAP) - tail] + _GAP + said[len(said) - tail :]
 
 
 def _cut_before_cleaning(text: str, size: int) -> str:
@@ -70,41 +66,22 @@ def _cut_before_cleaning(text: str, size: int) -> str:
     if len(text) <= 2 * size:
         return text
     head, tail = text[:size], text[-size:]
-    return head[: size - _first_word(head[::-1])] + _GAP + tail[_first_word(tail) :]
-
-
-def _first_word(text: str) -> int:
-    """Return the length of the word with which a text begins."""
-    word = _WORD.match(text)
-    return word.end() if word else 0
-
-
-def _cut_middle(text: str, limit: int) -> str:
-    tail = (limit - len(_GAP)) // 2
-    return text[: limit - len(_GAP) - tail] + _GAP + text[len(text) - tail :]
+    return _FIRST_WORD.sub("", head[::-1])[::-1] + _GAP + _FIRST_WORD.sub("", tail)
 
 
 def shareable_url(url: str | None) -> str | None:
-    """
-    Return an address that is fit for XCom and events, else ``None``.
-
-    An address with a query, a fragment or user info may open more than this one file, so it is withheld.
-    """
+    """Return an address that is fit for XCom and events: no query, fragment or user info that may open more files."""
     if not url:
         return None
     authority = url.partition("://")[2].partition("/")[0]
     return None if "?" in url or "#" in url or "@" in authority else url
 
 
-class _RedactUrls(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Redact the URL objects among a record's arguments; they are known by a method, so httpx is not imported."""
-        if isinstance(record.args, tuple):
-            record.args = tuple(redact(arg) if hasattr(arg, "copy_with") else arg for arg in record.args)
-        return True
-
-
-_redact_urls = _RedactUrls()
+def _redact_urls(record: logging.LogRecord) -> bool:
+    """Redact the URL objects among a record's arguments; they are known by a method, so httpx is not imported."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(redact(arg) if hasattr(arg, "copy_with") else arg for arg in record.args)
+    return True
 
 
 def redact_httpx_log() -> None:

@@ -11,9 +11,7 @@ import math
 import threading
 from dataclasses import dataclass
 
-PUBLISHED_SECONDS = {"bria-erase-foreground": 11.97}
-"""Typical latencies in seconds. Source: the models' API pages."""
-
+PUBLISHED_SECONDS = {"bria-erase-foreground": 11.97}  # typical latencies. Source: the models' API pages
 PUBLISHED_SPREAD = 0.2
 UNKNOWN_SECONDS, UNKNOWN_SPREAD = 12.0, 0.5
 MIN_INTERVAL, MAX_INTERVAL = 0.5, 30.0
@@ -22,15 +20,10 @@ _NEWEST_WEIGHT = 0.2
 
 @dataclass(frozen=True, slots=True)
 class LatencyEstimate:
-    """
-    A log-normal estimate of how long jobs take.
+    """A log-normal estimate of how long jobs take."""
 
-    :param median: seconds
-    :param spread: the standard deviation of the logarithm; 0.2 means that two jobs of three are within 20 %
-    """
-
-    median: float
-    spread: float
+    median: float  # seconds
+    spread: float  # the standard deviation of the logarithm; 0.2 means that two jobs of three are within 20 %
 
 
 class LatencyMemory:
@@ -45,9 +38,9 @@ class LatencyMemory:
         with self._lock:
             return self._estimate(model)
 
-    def observe(self, model: str, seconds: float | None) -> None:
+    def observe(self, model: str | None, seconds: float | None) -> None:
         """Learn from a job that completed after ``seconds``; ``None`` and senseless values are ignored."""
-        if seconds is None or not 0.01 <= seconds <= 86_400:
+        if model is None or seconds is None or not 0.01 <= seconds <= 86_400:
             return
         with self._lock:
             known = self._estimate(model)
@@ -70,11 +63,7 @@ def next_poll_delay(typical: LatencyEstimate, elapsed: float, polls: int) -> flo
 
     The first poll comes when about four jobs of five are done, for a poll that comes too early costs a request and a
     late one only seconds. The following ones are as far apart as the estimate is uncertain, and for a job that is
-    long overdue a tenth of the time that it has taken already.
-
-    :param elapsed: seconds since the submit
-    :param polls: how often this wait has polled so far
-    :return: at least 0.5 s; at most 30 s, but for the first poll
+    long overdue a tenth of the time that it has taken already. ``elapsed`` are the seconds since the submit.
     """
     first = typical.median * math.exp(0.85 * typical.spread)
     if polls == 0 and elapsed < first:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from airflow_provider_segmind.api.download import file_is_gone
-from airflow_provider_segmind.api.errors import job_failure
 from airflow_provider_segmind.api.gateway import MAX_SUBMIT_WAIT, backoff, check_rate_limit, submit
 from airflow_provider_segmind.api.history import LISTED_WITHIN, find_request, get_record, payload_fingerprint
 from airflow_provider_segmind.api.models import (
@@ -30,6 +29,7 @@ from airflow_provider_segmind.api.models import (
     check_payload,
 )
 from airflow_provider_segmind.api.operation import ApiContext, Operation, pause
+from airflow_provider_segmind.api.parsing import job_failure
 from airflow_provider_segmind.api.polling import (
     NOT_FOUND_GRACE,
     completed_outcome,

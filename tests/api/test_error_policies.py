@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_segmind import exceptions
-from airflow_provider_segmind.api.errors import ANSWERS, error_class
+from airflow_provider_segmind.api.parsing import ANSWERS, error_class
 from airflow_provider_segmind.exceptions import SegmindError, TaskFate
 
 from .world import error, html, response
