@@ -17,7 +17,7 @@ ORDER = (
     ("get_provider_info", "exceptions"),
     ("api.redaction",),
     ("api.models",),
-    ("api.rate_limit", "api.schedule"),
+    ("api.pacing",),
     ("api.operation",),
     ("api.parsing",),
     ("api.gateway",),

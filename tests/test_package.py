@@ -142,7 +142,10 @@ def test_the_checker_allows_what_points_down(module, source):
             "api.parsing", "from airflow_provider_segmind.api.gateway import get", "api.gateway.get", id="order"
         ),
         pytest.param(
-            "api.schedule", "from airflow_provider_segmind.api.rate_limit import x", "api.rate_limit.x", id="same row"
+            "exceptions",
+            "from airflow_provider_segmind.get_provider_info import x",
+            "get_provider_info.x",
+            id="same row",
         ),
         pytest.param("files.source", "def f():\n    import airflow_provider_segmind.jobs.run", "jobs.run", id="lazy"),
         pytest.param("files.source", "from ..jobs.run import execute", "jobs.run.execute", id="relative"),

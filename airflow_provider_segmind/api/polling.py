@@ -28,6 +28,7 @@ from airflow_provider_segmind.api.models import (
     SegmindStatus,
 )
 from airflow_provider_segmind.api.operation import ApiContext, Operation, pause
+from airflow_provider_segmind.api.pacing import next_poll_delay
 from airflow_provider_segmind.api.parsing import (
     ResponseTooLargeError,
     error_text,
@@ -35,7 +36,6 @@ from airflow_provider_segmind.api.parsing import (
     parse_result,
     parse_status,
 )
-from airflow_provider_segmind.api.schedule import next_poll_delay
 from airflow_provider_segmind.exceptions import (
     SegmindError,
     SegmindJobExpiredError,

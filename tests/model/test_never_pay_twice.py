@@ -198,7 +198,9 @@ class NeverPayTwice(RuleBasedStateMachine):
 
     @rule(index=tasks, account=st.sampled_from(("a", "a", "b")))
     def connection_moves_to_another_account(self, index: int, account: str) -> None:
-        self.tasks[index].account = account
+        """A process that runs keeps the connection that it has read."""
+        if self.tasks[index].run is None:
+            self.tasks[index].account = account
 
     @rule(index=tasks, up=st.booleans())
     def switch_storage(self, index: int, up: bool) -> None:
