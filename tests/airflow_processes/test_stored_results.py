@@ -29,11 +29,15 @@ def test_the_object_has_the_request_id_model_and_source_as_metadata(world, runs)
     assert runs["one"].succeeded()
     facts = runs["one"].facts()
     metadata = world.s3.read(facts["uri"])["Metadata"]
-    assert metadata == {
+    expected = {
         "segmind-request-id": facts["request_id"],
         "segmind-model": "bria-erase-foreground",
         "segmind-source": facts["image"],
+        "segmind-sha256": facts["sha256"],
+        "segmind-width": "120",
+        "segmind-height": "90",
     }
+    assert {name: metadata.get(name) for name in expected} == expected
 
 
 def test_a_destination_that_is_a_key_is_used_unchanged(runs):
