@@ -59,6 +59,7 @@ from airflow_provider_segmind.exceptions import (
 GET_ATTEMPTS, GET_SECONDS = 5, 60.0
 MIN_GET_SECONDS = 2.0  # no GET begins that would have less time
 MIN_SUBMIT_SECONDS = 4.0  # for a POST, whatever the deadline: cutting it short leaves its outcome unknown
+SUBMIT_SECONDS = 90.0  # for a POST: an inline image of 10 MB over a slow line takes more than a minute
 MAX_SUBMIT_WAIT = 5.0  # a submit that would wait longer for its slot raises instead, so that its caller can defer
 UPLOAD_SECONDS = 300.0
 SYNC_SECONDS = 180.0  # of silence in the synchronous call, whose response begins when the job has ended
@@ -164,7 +165,7 @@ def submit(
 
     :param before: called immediately before each POST; what it raises ends the submit
     :param until: epoch seconds: nothing is repeated after that, and a POST without a response is given up then, though
-        not within its first four seconds; by default each POST has a minute
+        not within its first four seconds; by default each POST has ``SUBMIT_SECONDS``
     :raises SegmindRateLimitError: at once; without sending anything if the limiter has no slot soon
     :raises SegmindSubmitUnknownError: the job may be queued and billed; whatever else is raised, nothing was queued
     """
@@ -176,7 +177,7 @@ def submit(
         yield from wait_for_slot(api, min(MAX_SUBMIT_WAIT, until - api.clock()))
         submitted_at = api.clock()
         before()
-        seconds = min(max(until - submitted_at, MIN_SUBMIT_SECONDS), MAX_JSON_SECONDS)
+        seconds = min(max(until - submitted_at, MIN_SUBMIT_SECONDS), SUBMIT_SECONDS)
         try:
             response = yield from send(Request("POST", url, json=body, max_seconds=seconds))
         except TransportFailure as failure:

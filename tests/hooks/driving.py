@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import socket
 
 from airflow_provider_segmind.api.operation import Request, send
@@ -44,6 +45,8 @@ def requests_to(url, times=1, method="GET", **fields):
 
 
 def refusing_url():
-    """Return a URL at which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"http://127.0.0.1:{server.getsockname()[1]}"
+    """Return a URL at which nobody listens. The port stays bound, so that no other process can get it meanwhile."""
+    bound = socket.socket()
+    atexit.register(bound.close)
+    bound.bind(("127.0.0.1", 0))
+    return f"http://127.0.0.1:{bound.getsockname()[1]}"
