@@ -27,15 +27,17 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from airflow_provider_segmind.api.gateway import get
-from airflow_provider_segmind.api.models import JobState, SegmindRecord, check_model, check_request_id, parse_timestamp
-from airflow_provider_segmind.api.operation import ApiContext, Operation, Response, pause
-from airflow_provider_segmind.api.parsing import (
-    ResponseTooLargeError,
+from airflow_provider_segmind.api.models import (
+    JobState,
+    SegmindRecord,
+    check_model,
+    check_request_id,
     decode_base64,
-    parse_record,
-    parse_rows,
+    parse_timestamp,
     split_data_uri,
 )
+from airflow_provider_segmind.api.operation import ApiContext, Operation, Response, pause
+from airflow_provider_segmind.api.parsing import ResponseTooLargeError, parse_record, parse_rows
 from airflow_provider_segmind.exceptions import SegmindError, SegmindJobExpiredError, SegmindSubmitUnknownError
 
 LISTED_WITHIN = 60.0  # seconds after its end, at which a submit that is not listed was not accepted

@@ -6,6 +6,7 @@ Each ``check_`` function returns the value or raises :class:`SegmindInputError`,
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -85,6 +86,35 @@ def parse_timestamp(value: object) -> float | None:
             moment = parsedate_to_datetime(value)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, IndexError, TypeError, OverflowError, OSError):
+        return None
+
+
+def split_data_uri(text: str) -> tuple[str, str] | None:
+    """Return the two sides of a data URI's comma (``image/png;base64`` and the data); ``None`` for any other text."""
+    if text[:5].lower() != "data:" or "," not in text:
+        return None
+    header, _, data = text[5:].partition(",")
+    return header.strip().lower(), data
+
+
+def decode_base64(text: str, *, min_length: int = 0, cut_short: bool = False) -> bytes | None:
+    """
+    Return what a Base64 string holds; ``None`` if it is something else, or empty. Whitespace is ignored.
+
+    :param min_length: characters below which a text is not taken for Base64: any short word would be
+    :param cut_short: accept a string whose end was cut off, and an ellipsis in its place
+    """
+    characters = "".join(text.split())
+    if len(characters) < min_length:
+        return None
+    if cut_short:
+        characters = characters.rstrip(".…=")
+        if len(characters) % 4 == 1:  # 6 bits of a byte
+            characters = characters[:-1]
+        characters += "=" * (-len(characters) % 4)
+    try:
+        return base64.b64decode(characters, validate=True) or None
+    except ValueError:
         return None
 
 

@@ -7,7 +7,6 @@ raises :class:`SegmindServiceError`, which a GET repeats.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -22,10 +21,12 @@ from airflow_provider_segmind.api.models import (
     SegmindRecord,
     SegmindResult,
     SegmindStatus,
+    decode_base64,
     is_request_id,
     parse_json,
     parse_number,
     parse_timestamp,
+    split_data_uri,
 )
 from airflow_provider_segmind.api.operation import ApiContext, Response
 from airflow_provider_segmind.api.pacing import reset_at
@@ -89,35 +90,6 @@ def error_text(body: Mapping[str, Any]) -> str | None:
             except RecursionError:
                 return None
     return None
-
-
-def split_data_uri(text: str) -> tuple[str, str] | None:
-    """Return the two sides of a data URI's comma (``image/png;base64`` and the data); ``None`` for any other text."""
-    if text[:5].lower() != "data:" or "," not in text:
-        return None
-    header, _, data = text[5:].partition(",")
-    return header.strip().lower(), data
-
-
-def decode_base64(text: str, *, min_length: int = 0, cut_short: bool = False) -> bytes | None:
-    """
-    Return what a Base64 string holds; ``None`` if it is something else, or empty. Whitespace is ignored.
-
-    :param min_length: characters below which a text is not taken for Base64: any short word would be
-    :param cut_short: accept a string whose end was cut off, and an ellipsis in its place
-    """
-    characters = "".join(text.split())
-    if len(characters) < min_length:
-        return None
-    if cut_short:
-        characters = characters.rstrip(".…=")
-        if len(characters) % 4 == 1:  # 6 bits of a byte
-            characters = characters[:-1]
-        characters += "=" * (-len(characters) % 4)
-    try:
-        return base64.b64decode(characters, validate=True) or None
-    except ValueError:
-        return None
 
 
 def _short_text(value: object) -> str | None:

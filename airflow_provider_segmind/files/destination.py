@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
 from airflow_provider_segmind.files.formats import extension_of
@@ -40,6 +40,10 @@ _CHUNK = 1 << 20
 _MAX_WRITES = 4  # of one result while others write the same object at the same time
 _RESULT_EXTENSIONS = (".png", ".jpg", ".webp")
 _SAME_EXTENSION = {".jpeg": ".jpg", ".jpe": ".jpg", ".tiff": ".tif"}
+
+
+IfExists = Literal["overwrite", "skip"]
+"""What to do about a result that stands at the destination already."""
 
 
 @dataclass(frozen=True, slots=True)

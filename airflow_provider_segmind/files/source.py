@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urljoin, urlsplit
 
-from airflow_provider_segmind.api.operation import BodyReceiver, Operation, Request, TransportFailure, send
-from airflow_provider_segmind.api.parsing import decode_base64, split_data_uri
+from airflow_provider_segmind.api.models import decode_base64, split_data_uri
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
 from airflow_provider_segmind.files.formats import HEAD, BoundedFile, describe, file_digest, image_size, sniff
@@ -34,6 +33,9 @@ from airflow_provider_segmind.files.location import (
     without_query,
 )
 from airflow_provider_segmind.files.s3 import presign, read_head, s3_errors, s3_hook
+
+if TYPE_CHECKING:  # operations are run by workers, while DAG files that import this are parsed all the time
+    from airflow_provider_segmind.api.operation import BodyReceiver, Operation
 
 ImageDelivery = Literal["auto", "inline", "upload"]
 
@@ -227,6 +229,8 @@ def _open(location: Location, aws_conn_id: str | None) -> Iterator[BinaryIO]:
 
 def fetch_url(location: Location, into: BodyReceiver) -> Operation[None]:
     """GET an image from somebody's server, without a key, following redirects to any host."""
+    from airflow_provider_segmind.api.operation import Request, TransportFailure, send
+
     url, where = location.uri, location.where
     for _ in range(_MAX_REDIRECTS + 1):
         try:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, BinaryIO, Literal, Protocol, TypeVar, cast
+from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from airflow_provider_segmind.api.download import download, public_outputs
 from airflow_provider_segmind.api.history import get_record
@@ -24,6 +24,7 @@ from airflow_provider_segmind.api.operation import ApiContext, Operation
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
 from airflow_provider_segmind.files.destination import (
     Destination,
+    IfExists,
     check_destination,
     find_stored,
     refuse_same_place,
@@ -36,7 +37,6 @@ from airflow_provider_segmind.files.source import ImageFacts, ImageSource
 from airflow_provider_segmind.jobs.acquire import Submission
 from airflow_provider_segmind.jobs.checkpoint import Checkpoint
 
-IfExists = Literal["overwrite", "skip"]
 Upload = Callable[[bytes], str]
 Fetch = Callable[[Operation[None]], None]
 T = TypeVar("T")

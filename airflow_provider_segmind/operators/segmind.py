@@ -27,7 +27,7 @@ from airflow_provider_segmind.exceptions import (
     SegmindSubmitUnknownError,
     TaskFate,
 )
-from airflow_provider_segmind.files.destination import parse_destination
+from airflow_provider_segmind.files.destination import IfExists, parse_destination
 from airflow_provider_segmind.files.location import parse_location
 from airflow_provider_segmind.files.s3 import check_s3_extra_args, presign
 from airflow_provider_segmind.files.source import ImageFacts, inspect_objects, parse_image
@@ -39,7 +39,6 @@ if TYPE_CHECKING:  # what runs a job is imported where it runs: Airflow parses D
     from airflow_provider_segmind.jobs.delivery import Facts, Fetch, JobDescription, Upload
     from airflow_provider_segmind.jobs.run import JobRun, Wait, WaitForJob, WaitUntil
 
-IfExists = Literal["overwrite", "skip"]
 OnModerationBlock = Literal["fail", "skip"]
 
 DEFERRAL_MARGIN = timedelta(hours=1)

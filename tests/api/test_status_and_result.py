@@ -8,9 +8,8 @@ import json
 import pytest
 
 from airflow_provider_segmind.api.gateway import get_credits, run_sync, upload
-from airflow_provider_segmind.api.models import JobState
+from airflow_provider_segmind.api.models import JobState, decode_base64
 from airflow_provider_segmind.api.operation import Response
-from airflow_provider_segmind.api.parsing import decode_base64
 from airflow_provider_segmind.api.polling import get_result, get_status
 from airflow_provider_segmind.exceptions import (
     SegmindAuthError,
