@@ -83,7 +83,7 @@ class ImageFacts:
     """
     What was seen of an image before it is paid for.
 
-    The identity is a digest that changes when the photo is replaced, and not when its URL is signed anew: of address
+    The identity is a digest that changes when the photo is replaced, and not when its URL gets a new signature: of address
     and ETag (or what else an object store tells), of the bytes for a local or inline image, of a URL's address.
     """
 

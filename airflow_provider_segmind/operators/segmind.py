@@ -349,7 +349,7 @@ def _s3_addresses(payload: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _without_signature(text: str, _: str) -> str:
-    """Return what a text is known by: a URL that is signed anew is the same input."""
+    """Return what a text is known by: a URL with a new signature is the same input."""
     if text.lower().startswith(("https://", "http://")):
         with suppress(SegmindInputError):  # not a valid address: the model will say so
             return parse_image(text).address

@@ -70,7 +70,7 @@ class Store:
 
 
 def body_of(image: int, signature: object = "") -> dict[str, Any]:
-    """What the operator posts: an even image by an address signed anew each time, an odd one inline."""
+    """What the operator posts: an even image by an address with a new signature each time, an odd one inline."""
     if image % 2:
         source = base64.b64encode(bytes([image]) * 60 + bytes(range(240))).decode()
     else:

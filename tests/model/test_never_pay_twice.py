@@ -82,7 +82,7 @@ class NeverPayTwice(RuleBasedStateMachine):
         return [job for job in self.model.jobs if job.sender is task and job.life == task.life]
 
     def is_settled(self, task: Task, job: Job) -> bool:
-        """Whether the task may pay anew, for all that this job says."""
+        """Whether the task may pay again, as far as this job is concerned."""
         if job.id not in task.store.ids:
             # A window that stays open: another task's job for the same image was adopted, and came to nothing.
             adopted = [other for other in self.model.jobs if other.sender is not task and other.id in task.store.ids]
