@@ -83,8 +83,8 @@ class ImageFacts:
     """
     What was seen of an image before it is paid for.
 
-    The identity is a digest that changes when the photo is replaced, and not when its URL gets a new signature: of address
-    and ETag (or what else an object store tells), of the bytes for a local or inline image, of a URL's address.
+    The identity changes when the photo is replaced, not when its URL gets a new signature. It is a digest of address
+    and ETag (or what else an object store tells), of the bytes of a local or inline image, or of a URL's address.
     """
 
     identity: str
