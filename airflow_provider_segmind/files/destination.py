@@ -122,16 +122,19 @@ def refuse_same_place(source: ImageSource, target: Location) -> None:
         raise SegmindInputError(f"{target.where} is the image itself, and would be lost. Name another folder or file.")
 
 
-def find_stored(destination: Destination, stem: str | None, *, aws_conn_id: str | None) -> StoredResult | None:
+def find_stored(
+    destination: Destination, stem: str | None, *, aws_conn_id: str | None, must_see: bool = False
+) -> StoredResult | None:
     """Return what :func:`find_at` finds at a destination; at a prefix, with any extension of an image."""
     if not destination.is_prefix:
-        return find_at(destination.location, aws_conn_id)
+        return find_at(destination.location, aws_conn_id, must_see=must_see)
     found = hook = None
     if destination.location.kind == "s3":
         with s3_errors(destination.location, aws_conn_id):
             hook = s3_hook(destination.location, aws_conn_id)
     for extension in _RESULT_EXTENSIONS if stem else ():
-        stored = find_at(destination.locate(stem=stem or "", extension=extension), aws_conn_id, hook)
+        location = destination.locate(stem=stem or "", extension=extension)
+        stored = find_at(location, aws_conn_id, hook, must_see=must_see)
         if stored is not None and stored.provenance is not None:
             return stored
         found = found or stored

@@ -81,14 +81,17 @@ class StoredResult:
     provenance: Provenance | None  # None where it is not known
 
 
-def find_at(location: Location, aws_conn_id: str | None, hook: S3Hook | None = None) -> StoredResult | None:
+def find_at(
+    location: Location, aws_conn_id: str | None, hook: S3Hook | None = None, *, must_see: bool = False
+) -> StoredResult | None:
     """
-    Return what is at a location, ``None`` where nothing is or nothing can be seen.
+    Return what is at a location, ``None`` where nothing is.
 
     :param hook: for S3, where one is there already: a client takes longer to make than to use
+    :param must_see: raise where S3 does not say whether there is an object, instead of taking it for absent
     """
     if location.kind == "s3":
-        return _find_in_s3(location, aws_conn_id, hook)
+        return _find_in_s3(location, aws_conn_id, hook, must_see=must_see)
     if location.kind == "object":
         with object_store(location) as (fs, name):
             if not fs.exists(name):
@@ -108,7 +111,9 @@ def find_at(location: Location, aws_conn_id: str | None, hook: S3Hook | None = N
         raise SegmindStorageError(f"{location.where} cannot be read: {error.strerror or error}.") from None
 
 
-def _find_in_s3(location: Location, aws_conn_id: str | None, hook: S3Hook | None) -> StoredResult | None:
+def _find_in_s3(
+    location: Location, aws_conn_id: str | None, hook: S3Hook | None, *, must_see: bool
+) -> StoredResult | None:
     from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
     with s3_errors(location, aws_conn_id):
@@ -116,8 +121,14 @@ def _find_in_s3(location: Location, aws_conn_id: str | None, hook: S3Hook | None
             client = (hook or s3_hook(location, aws_conn_id)).get_conn()
             found = client.head_object(Bucket=location.bucket, Key=location.key)
         except ClientError as error:
-            # To those who may not list the bucket, which many a role may not, a 403 also says "not there".
-            if error_code(error)[0] in (403, 404):
+            # To a role that may not list the bucket, S3 answers 403 for an object that is not there, too.
+            status = error_code(error)[0]
+            if status == 403 and must_see:
+                raise SegmindInputError(
+                    f"{location.where}: S3 does not say whether it exists (HTTP 403), so if_exists='skip' could pay "
+                    "for it again. Allow s3:GetObject for it and s3:ListBucket for its bucket."
+                ) from error
+            if status in (403, 404):
                 return None
             raise
     provenance = Provenance.from_metadata(found["Metadata"])

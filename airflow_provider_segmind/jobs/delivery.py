@@ -112,7 +112,8 @@ class Delivery:
         destination = self.description.destination
         if destination is None or (destination.is_prefix and self.name is None):
             return None
-        return find_stored(destination, self.name, aws_conn_id=self.description.aws_conn_id)
+        must_see = self.description.if_exists == "skip"
+        return find_stored(destination, self.name, aws_conn_id=self.description.aws_conn_id, must_see=must_see)
 
     def already_made(self, submission: Submission) -> StoredResult | None:
         """Return a stored result that was made from this very image, with this model and these flags."""

@@ -136,6 +136,12 @@ def test_who_may_not_see_an_object_finds_nothing(s3_through) -> None:
     assert stored_at("s3://bucket/a.png") is None
 
 
+def test_an_object_that_must_be_seen_and_cannot_is_an_error_that_names_the_permissions(s3_through) -> None:
+    s3_through(lambda _: (403, {}, b""))
+    with pytest.raises(SegmindInputError, match=r"s3:GetObject .* s3:ListBucket"):
+        find_stored(parse_destination("s3://bucket/a.png"), None, aws_conn_id="aws_default", must_see=True)
+
+
 def test_an_s3_that_fails_is_not_taken_for_an_empty_destination(s3_through) -> None:
     s3_through(lambda _: (503, {}, b""))
     with pytest.raises(SegmindStorageError):
