@@ -4,9 +4,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Most tests wait for Airflow or an emulated job, so two cores keep four workers busy.
+# Most tests wait for Airflow or an emulated job, so two cores keep four workers busy, and six where no Airflow runs.
 WORKERS ?= 4
-PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS)
+PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-stop test test-fast coverage matrix chaos lint package constraints clean
@@ -23,8 +23,9 @@ demo-stop: .venv/ready ## stop what `make demo KEEP=1` left running
 test: .venv/ready ## run all tests. ARGS="...": arguments for pytest. WORKERS=n: number of processes
 	@$(PYTEST) $(ARGS)
 
-test-fast: .venv/ready ## run the tests that start no Airflow processes
-	@$(PYTEST) --ignore=tests/airflow_processes $(ARGS)
+test-fast: WORKERS = 6
+test-fast: .venv/ready ## run the tests that start no Airflow processes, with fewer examples of the state machine
+	@SEGMIND_MODEL_EXAMPLES=300 $(PYTEST) --ignore=tests/airflow_processes $(ARGS)
 
 coverage: .venv/ready ## like test-fast, and report which lines of the package were not run
 	@$(PYTEST) --ignore=tests/airflow_processes --cov --cov-report=term-missing:skip-covered $(ARGS)
