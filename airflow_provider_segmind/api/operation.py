@@ -125,7 +125,7 @@ class ApiContext:
     base_url: str = BASE_URL  # without a trailing slash or version
     history_url: str = HISTORY_URL
     storage_url: str = STORAGE_URL
-    output_hosts: tuple[str, ...] = ()  # of result files, besides Segmind's and the base URL's; names or *.name
+    output_hosts: tuple[str, ...] = ()  # more hosts of result files; names or *.name
     max_result_bytes: int = 1024 * 1024 * 1024
     limiter: RateLimiter = field(default_factory=RateLimiter)
     latencies: LatencyMemory = field(default_factory=LatencyMemory)

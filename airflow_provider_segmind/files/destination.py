@@ -224,6 +224,8 @@ def _store_file(file: BinaryIO, target: Location, provenance: Provenance, *, der
             _lock_folder(Path(target.uri).parent, lock)
             if derived:
                 refuse_other_image(find_at(target, None), provenance)
+        # A process that dies here leaves a result of unknown provenance. Its retry finds the checkpoint and stores both
+        # again; without a checkpoint (before Airflow 3.3), if_exists="skip" does not recognise the result.
         with write_atomically(sidecar_of(target.uri), target.parameter) as sidecar:
             sidecar.write(as_sidecar(provenance, file.tell()))
 

@@ -96,7 +96,7 @@ def parse_location(parameter: str, value: object) -> Location:
 
 def text_of(parameter: str, value: object) -> str:
     """Return the text of a parameter that is like a path. Spaces at its end stay, as a key may end in one."""
-    # Airflow 3's ObjectStoragePath is no os.PathLike; its own text keeps the connection id.
+    # Airflow 3's ObjectStoragePath is not an os.PathLike; its own text keeps the connection id.
     if value is not None and not isinstance(value, str | os.PathLike) and not hasattr(value, "protocol"):
         raise SegmindInputError(
             f"{parameter} is {redact(repr(value), limit=_QUOTED)}, of type {type(value).__name__}. "

@@ -278,7 +278,7 @@ def data_uri(path_or_bytes: str | os.PathLike[str] | bytes | bytearray | memoryv
 
 
 def check_image_signature(head: bytes, location: Location) -> None:
-    """Refuse what is no image by its first bytes. MPO and APNG files pass, as they begin with a whole JPEG or PNG."""
+    """Refuse a file whose first bytes are not those of an image. MPO and APNG pass: they begin as a JPEG or PNG."""
     if not head:
         raise SegmindInputError(f"{location.where} is empty. Upload it again.")
     kind = sniff(head)
