@@ -27,8 +27,8 @@ FILE_SECONDS = 900.0  # for the download of a result file
 MAX_REDIRECTS = 4
 GONE_ATTEMPTS = 4
 # Segmind keeps a file for seven days (source: its API page). S3 answers 403 for a missing file where the caller may not
-# list the bucket, so a 403 for a file about that old means that it is gone. For a younger one it proves nothing: a
-# proxy answers 403 too.
+# list the bucket, so for a file about that old any refusal means that it is gone. For a younger one a 403 proves
+# nothing, nor does a 404 without the XML or JSON of a storage: a proxy's page has the same status.
 FILE_KEPT_SECONDS = 6.5 * 86_400
 
 
@@ -145,19 +145,20 @@ def file_is_gone(api: ApiContext, url: str, made_at: float | None) -> Operation[
     """
     Return whether a file's host says twice that the file no longer exists: if so, the caller pays for the image again.
 
-    :param made_at: epoch seconds of the job; with ``None``, for unknown, a 403 never counts
+    :param made_at: epoch seconds of the job; with ``None``, for unknown, the file counts as young
     """
     if not is_trusted(api, url):
         return False
     # An expired signature is refused with a 403 too, and says nothing about its file.
     old = made_at is not None and api.clock() - made_at > FILE_KEPT_SECONDS and "?" not in url
-    gone = (403, 404, 410) if old else (404, 410)
     confirmations = 0
     for attempt in range(1, GONE_ATTEMPTS + 1):
         with suppress(TransportFailure):
             # Not a HEAD: a signature is good for one verb, and this address is signed for GET.
             response = yield from send(Request("GET", url, with_key=False, max_bytes=1))
-            if response.status not in gone:
+            content_type = response.headers.get("content-type", "")
+            says_gone = response.status in (404, 410) and ("xml" in content_type or "json" in content_type)
+            if not (says_gone or (old and response.status in (403, 404, 410))):
                 return False
             confirmations += 1
             if confirmations == 2:

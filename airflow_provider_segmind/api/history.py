@@ -49,6 +49,7 @@ CLOCK_SKEW = 5.0
 MAX_DAYS = 29  # of 31 that the history shows; two are to spare, because the zone of its days is not published
 _HEAD = 1024
 _MIN_INLINE = 256
+_MIN_CUT = 200  # characters that a row keeps at least of a longer text, where no ellipsis says that it was cut
 _ADDRESS = re.compile(r"(https?://[^?#]*)", re.IGNORECASE)
 _ADVICE = "Look for it in Segmind's console; on_unknown_submit='resubmit' submits again, and may pay twice."
 
@@ -70,11 +71,17 @@ def _value_fingerprint(value: object) -> str:
         encoded, min_length = (data_uri[1], 0) if data_uri else (value, _MIN_INLINE)
         if data := decode_base64(encoded, min_length=min_length, cut_short=True):
             return f"data:{len(data)}:{_digest(data[:_HEAD])}:{_digest(data)}"
+        if len(value) >= _MIN_CUT:
+            return f"text:{len(value)}:{_digest_json(value[:_MIN_CUT])}:{_digest_json(value)}"
         if value.lower() in ("true", "false"):
             value = value.lower() == "true"
     if isinstance(value, int) and abs(value) < 1 << 53:
         value = float(value)  # a database may keep a flag as 1, and 7 as 7.0
-    return f"value:{_digest(json.dumps(value, sort_keys=True, default=str).encode())}"
+    return f"value:{_digest_json(value)}"
+
+
+def _digest_json(value: object) -> str:
+    return _digest(json.dumps(value, sort_keys=True, default=str).encode())
 
 
 def _digest(data: bytes) -> str:
@@ -90,26 +97,47 @@ def _match_inputs(ours: Mapping[str, str], record: SegmindRecord) -> bool | None
     """
     body = record.request_body or {}
     named = [key for key in ours if body.get(key) is not None]
-    verdicts = {key: _match_value(ours[key], _value_fingerprint(body[key])) for key in named}
+    verdicts = {key: _match_value(ours[key], body[key]) for key in named}
     if False in verdicts.values():
         return False
-    required = [key for key in ours if not ours[key].startswith("value:")] or list(ours)
+    required = [key for key in ours if ours[key].startswith(("url:", "data:"))] or list(ours)
     complete = bool(required) and all(key in verdicts for key in required)
     return True if complete and None not in verdicts.values() else None
 
 
-def _match_value(ours: str, theirs: str) -> bool | None:
+def _match_value(ours: str, value: object) -> bool | None:
+    """Compare a parameter's fingerprint with what a row shows; ``None`` if that may be ours, cut short or left out."""
+    theirs = _value_fingerprint(value)
     if ours == theirs:
         return True
-    if not ours.startswith("data:") or theirs.startswith("url:"):
-        return False
-    if not theirs.startswith("data:"):
-        return None  # the row has a placeholder instead of the data
-    our_size, our_head, _ = ours[5:].split(":")
-    their_size, their_head, _ = theirs[5:].split(":")
-    if int(their_size) >= int(our_size) or (int(their_size) >= _HEAD and their_head != our_head):
-        return False
-    return None  # shorter, with the same start: ours, cut short, or another photo of the same camera
+    kind, their_kind = ours.partition(":")[0], theirs.partition(":")[0]
+    if kind in ("url", "data") and their_kind not in ("url", "data"):
+        return None  # the row has a placeholder instead of the file
+    if kind == their_kind == "url":
+        cut_short = _has_ellipsis(theirs) or len(theirs) >= _MIN_CUT
+        return None if cut_short and ours.startswith(theirs.rstrip(".…")) else False
+    if kind == their_kind and kind in ("data", "text"):
+        (_, our_size, our_head, _), (_, their_size, their_head, _) = ours.split(":"), theirs.split(":")
+        if their_head != our_head and int(their_size) >= (_HEAD if kind == "data" else _MIN_CUT):
+            return False
+        # Shorter, with the same start: ours, cut short, or another photo of the same camera.
+        return None if int(their_size) < int(our_size) or (kind == "text" and _has_ellipsis(value)) else False
+    return None if _has_ellipsis(value) or _has_cut_text(value) else False
+
+
+def _has_ellipsis(value: object) -> bool:
+    return isinstance(value, str) and value.endswith(("...", "…"))
+
+
+def _has_cut_text(value: object) -> bool:
+    """Tell whether a list or a dict may show a text in part: one with an ellipsis, or a long one."""
+    unread = [value] if isinstance(value, Mapping | list) else []
+    while unread:
+        item = unread.pop()
+        if _has_ellipsis(item) or (isinstance(item, str) and len(item) >= _MIN_CUT):
+            return True
+        unread.extend(item.values() if isinstance(item, Mapping) else item if isinstance(item, list) else ())
+    return False
 
 
 def get_record(api: ApiContext, request_id: str, *, until: float | None = None) -> Operation[SegmindRecord | None]:

@@ -217,9 +217,12 @@ def gone(world, script, made_at=NOON, url=URL):
 OLD = NOON - FILE_KEPT_SECONDS - 1
 
 
-@pytest.mark.parametrize("code", [404, 410])
-def test_a_file_is_gone_once_its_host_has_said_so_twice(world, code):
-    assert gone(world, [error(code), CUT, error(code)])
+NO_SUCH_KEY = response(404, "<Error><Code>NoSuchKey</Code></Error>", content_type="application/xml")
+
+
+@pytest.mark.parametrize("reply", [error(404), error(410), NO_SUCH_KEY])
+def test_a_file_is_gone_once_its_host_has_said_so_twice(world, reply):
+    assert gone(world, [reply, CUT, reply])
     assert all(not request.with_key and request.method == "GET" for request in world.requests)
 
 
@@ -232,8 +235,15 @@ def test_a_file_that_one_of_two_responses_has_is_not_gone(world):
     assert not gone(world, [error(404), response(200, b"x")])
 
 
-def test_a_403_means_gone_for_a_file_of_about_seven_days(world):
-    assert gone(world, always(html(403)), made_at=OLD)
+@pytest.mark.parametrize("code", [403, 404])
+def test_any_refusal_means_gone_for_a_file_of_about_seven_days(world, code):
+    assert gone(world, always(html(code)), made_at=OLD)
+
+
+@pytest.mark.parametrize("made_at", [NOON, None])
+@pytest.mark.parametrize("page", [html(404), response(404, "default backend - 404"), response(404, b"")])
+def test_a_404_that_is_not_a_storages_own_proves_nothing_for_a_young_file(world, page, made_at):
+    assert not gone(world, always(page), made_at=made_at)
 
 
 @pytest.mark.parametrize(("made_at", "url"), [(None, URL), (NOON, URL), (OLD, SIGNED)])
@@ -241,7 +251,7 @@ def test_a_403_proves_nothing_for_a_young_file_a_signed_address_or_an_unknown_ti
     assert not gone(world, always(html(403)), made_at=made_at, url=url)
 
 
-def test_a_404_means_gone_even_if_the_time_of_the_job_is_unknown(world):
+def test_a_404_of_the_storage_means_gone_even_if_the_time_of_the_job_is_unknown(world):
     assert gone(world, always(error(404)), made_at=None)
 
 

@@ -20,6 +20,8 @@ PHOTO = bytes(range(256)) * 20
 INLINE = base64.b64encode(PHOTO).decode()
 URI = f"data:image/jpeg;base64,{INLINE}"
 LINK = "https://photos.example/a.jpg"
+LONG_LINK = f"https://photos.example/{'folder/' * 60}a.jpg"
+PROMPT = "A cat on a sofa, " * 30
 BODY = {"image": LINK, "preserve_alpha": True}
 
 
@@ -67,6 +69,8 @@ def test_rows_are_found_in_any_container(world, key):
         ({"image": URI}, {"image": INLINE}),
         ({"image": INLINE}, {"image": URI, "seed": 7}),
         (BODY, {"image": LINK}),
+        (BODY | {"prompt": PROMPT}, BODY),
+        (BODY | {"prompt": PROMPT}, BODY | {"prompt": PROMPT}),
         (BODY, json.dumps(BODY)),
         ({"prompt": "a cat"}, {"prompt": "a cat"}),
     ],
@@ -82,6 +86,11 @@ def test_a_row_with_the_same_inputs_matches(world, ours, theirs):
         (BODY, row(body={"image": LINK, "preserve_alpha": False})),
         ({"image": INLINE}, row(body={"image": base64.b64encode(PHOTO[::-1]).decode()})),
         ({"image": INLINE}, row(body={"image": base64.b64encode(PHOTO + b"x").decode()})),
+        (BODY, row(body={"image": "https://photos.example/b..."})),
+        ({"image": LINK + "0"}, row(body={"image": LINK})),
+        ({"prompt": PROMPT}, row(body={"prompt": "A dog" + PROMPT[5:200] + "..."})),
+        ({"prompt": PROMPT}, row(body={"prompt": PROMPT + " in the rain"})),
+        ({"prompt": PROMPT}, row(body={"prompt": "A dog"})),
         (BODY, row(model=f"{MODEL}-v2")),
         (BODY, row(at=NOON - 60)),
     ],
@@ -97,6 +106,13 @@ def test_a_row_of_another_request_does_not_match(world, ours, other):
         ({"image": INLINE}, row(body={"image": URI[:100] + "..."})),
         ({"image": INLINE}, row(body={"image": INLINE[:2000]})),
         ({"image": INLINE}, row(body={"image": "<base64 image>"})),
+        (BODY, row(body={"image": LINK, "preserve_alpha": "True..."})),
+        (BODY, row(body={"image": "https://photos.ex..."})),
+        (BODY, row(body={"image": "<address>"})),
+        ({"image": LONG_LINK}, row(body={"image": LONG_LINK[:255]})),
+        ({"prompt": PROMPT}, row(body={"prompt": PROMPT[:40] + "…"})),
+        ({"prompt": PROMPT}, row(body={"prompt": PROMPT[:255]})),
+        ({"scenes": [{"prompt": PROMPT}]}, row(body={"scenes": [{"prompt": PROMPT[:40] + "..."}]})),
         (BODY, row(body={"preserve_alpha": True})),
         (BODY, row(body=None)),
         (BODY, row(body="{cut")),

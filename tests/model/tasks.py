@@ -44,6 +44,7 @@ class Store:
         self.crash_after = False
         self.ids: set[str] = set()
         self.readable = True
+        self.written: Callable[[dict[str, Any]], None] = lambda checkpoint: None
 
     def get(self, key: str) -> Any:
         if not self.readable:
@@ -63,8 +64,11 @@ class Store:
         if dies and not self.crash_after:
             raise Crash
         self.stored = stored
-        if stored is not None and (request_id := json.loads(stored)["request_id"]) is not None:
-            self.ids.add(request_id)
+        if stored is not None:
+            checkpoint = json.loads(stored)
+            if checkpoint["request_id"] is not None:
+                self.ids.add(checkpoint["request_id"])
+            self.written(checkpoint)
         if dies:
             raise Crash
 
@@ -149,6 +153,7 @@ class Task:
         self.image = image
         self.clock, self.model, self.jitter = clock, model, jitter
         self.store = Store()
+        self.store.written = self._forgive_what_the_user_pays_again
         self.stage = "idle"
         self.life = 0
         self.account = "a"
@@ -173,6 +178,13 @@ class Task:
 
     def digest(self) -> str:
         return input_digest(MODEL, {"image": self.image})
+
+    def _forgive_what_the_user_pays_again(self, checkpoint: dict[str, Any]) -> None:
+        """With ``resubmit``, an intent replaces that of an unanswered submit, unless the earlier one is put back."""
+        if self.mode == "resubmit" and checkpoint["request_id"] is None:
+            for job in self.model.jobs:
+                if job.sender is self and job.life == self.life and job.id not in self.store.ids:
+                    job.forgiven = job.at < checkpoint["submitted_at"]
 
     def start(self, mode: Any = "reconcile") -> None:
         """Airflow starts a try."""

@@ -74,8 +74,6 @@ class NeverPayTwice(RuleBasedStateMachine):
         assert checkpoint.input_digest == task.digest()
         assert job.image == task.image
         for earlier in self.jobs_of(task):
-            if task.mode == "resubmit" and earlier.id not in task.store.ids:
-                earlier.forgiven = True  # its user has chosen to pay again
             assert self.is_settled(task, earlier), f"{earlier.id} is paid for once more"
 
     def jobs_of(self, task: Task) -> list[Job]:
@@ -84,8 +82,9 @@ class NeverPayTwice(RuleBasedStateMachine):
     def is_settled(self, task: Task, job: Job) -> bool:
         """Whether the task may pay again, as far as this job is concerned."""
         if job.id not in task.store.ids:
-            # A window that stays open: another task's job for the same image was adopted, and came to nothing.
-            adopted = [other for other in self.model.jobs if other.sender is not task and other.id in task.store.ids]
+            # A window that stays open: another job for the same image was adopted, and came to nothing.
+            own = self.jobs_of(task)
+            adopted = [other for other in self.model.jobs if other not in own and other.id in task.store.ids]
             job.forgiven |= any(not other.worth_money(self.clock()) for other in adopted)
         return job.forgiven or not job.worth_money(self.clock())
 
