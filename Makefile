@@ -9,7 +9,7 @@ WORKERS ?= 4
 PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop test test-fast coverage matrix chaos lint package constraints clean
+.PHONY: help demo demo-stop test test-fast model coverage matrix chaos lint package constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +26,10 @@ test: .venv/ready ## run all tests. ARGS="...": arguments for pytest. WORKERS=n:
 test-fast: WORKERS = 6
 test-fast: .venv/ready ## run the tests that start no Airflow processes, with fewer examples of the state machine
 	@SEGMIND_MODEL_EXAMPLES=300 $(PYTEST) --ignore=tests/airflow_processes $(ARGS)
+
+model: EXAMPLES = 10000
+model: .venv/ready ## search for ways to pay twice with random examples of the state machine. EXAMPLES=n
+	@SEGMIND_MODEL_RANDOM=1 SEGMIND_MODEL_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/model $(ARGS)
 
 coverage: .venv/ready ## like test-fast, and report which lines of the package were not run
 	@$(PYTEST) --ignore=tests/airflow_processes --cov --cov-report=term-missing:skip-covered $(ARGS)

@@ -18,6 +18,9 @@ from tests.model.service_model import Clock, Fate, Job, ServiceModel, image_in
 from tests.model.tasks import KEY, Task, body_of, image_of
 
 EXAMPLES = int(os.environ.get("SEGMIND_MODEL_EXAMPLES", "1000"))
+RANDOM = bool(os.environ.get("SEGMIND_MODEL_RANDOM"))
+"""Draw other examples in each run. By default they are always the same, so that a failure comes from the change."""
+
 SHRINK = bool(os.environ.get("SEGMIND_MODEL_SHRINK"))
 """Shorten a failing run: minutes, so only where asked for."""
 
@@ -247,7 +250,7 @@ TestNeverPayTwice.settings = settings(
     max_examples=EXAMPLES,
     stateful_step_count=40,
     deadline=None,
-    derandomize=False,
+    derandomize=not RANDOM,
     database=None,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
