@@ -157,8 +157,9 @@ def file_is_gone(api: ApiContext, url: str, made_at: float | None) -> Operation[
             # Not a HEAD: a signature is good for one verb, and this address is signed for GET.
             response = yield from send(Request("GET", url, with_key=False, max_bytes=1))
             content_type = response.headers.get("content-type", "")
-            says_gone = response.status in (404, 410) and ("xml" in content_type or "json" in content_type)
-            if not (says_gone or (old and response.status in (403, 404, 410))):
+            is_storage = "xml" in content_type or "json" in content_type
+            gone = (403, 404, 410) if old else (404, 410) if is_storage else ()
+            if response.status not in gone:
                 return False
             confirmations += 1
             if confirmations == 2:

@@ -13,8 +13,9 @@ It has its own clock
     it has whole seconds, and rows may be a little older than the request, hence ``CLOCK_SKEW``.
 
 It may not show everything
-    A page too large to read, a row without inputs or time, an unreadable row, pages that never reach back to the
-    submit: none of these proves an absence. A wrong "absent" is paid for twice, so they all leave the outcome unknown.
+    A page too large to read, a row without inputs or time, inputs that are cut short, an unreadable row, pages that
+    never reach back to the submit: none of these proves an absence. A wrong "absent" is paid for twice, so they all
+    leave the outcome unknown.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ def payload_fingerprint(payload: Mapping[str, object]) -> dict[str, str]:
     """
     Return what a request's inputs are recognised by in the history: one short text for each parameter as it is sent.
 
-    An address counts without its query, because signatures change; Base64 and a data URI count by the data's digests.
+    An address counts without its query, because signatures change. Inline data and long texts count by their length
+    and the digests of their beginning and of the whole, so that one that is cut short can be told from another one.
     """
     return {key: _value_fingerprint(value) for key, value in payload.items()}
 
