@@ -42,7 +42,7 @@ NO_FUNCTIONS = {"<module>", "<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"
 JOB_SECONDS = 0.3
 SHORTER_WAITS: dict[str, dict[str, object]] = {
     "airflow_provider_segmind.triggers.segmind": {"EARLIEST_EVENT": 0.0},
-    "airflow_provider_segmind.api.pacing": {"PUBLISHED_SECONDS": {"bria-erase-foreground": JOB_SECONDS}},
+    "airflow_provider_segmind.api.poll_schedule": {"PUBLISHED_SECONDS": {"bria-erase-foreground": JOB_SECONDS}},
 }
 """Waiting times that are shortened, by module; they change no path through the code."""
 

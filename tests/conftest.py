@@ -46,9 +46,9 @@ def segmind(segmind_emulator, monkeypatch):
 @pytest.fixture
 def quick_jobs(monkeypatch):
     """Set the published duration of a job to the emulator's, so that the first poll comes as early."""
-    from airflow_provider_segmind.api import pacing
+    from airflow_provider_segmind.api import poll_schedule
 
-    monkeypatch.setitem(pacing.PUBLISHED_SECONDS, "bria-erase-foreground", 0.3)
+    monkeypatch.setitem(poll_schedule.PUBLISHED_SECONDS, "bria-erase-foreground", 0.3)
 
 
 @pytest.fixture

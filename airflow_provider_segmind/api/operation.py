@@ -18,7 +18,8 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from airflow_provider_segmind.api.models import check_request_id, parse_json
-from airflow_provider_segmind.api.pacing import LatencyMemory, RateLimiter
+from airflow_provider_segmind.api.poll_schedule import LatencyMemory
+from airflow_provider_segmind.api.rate_limit import RateLimiter
 from airflow_provider_segmind.api.redaction import redact
 
 BASE_URL = "https://api.segmind.com"

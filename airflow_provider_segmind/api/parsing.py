@@ -29,7 +29,7 @@ from airflow_provider_segmind.api.models import (
     split_data_uri,
 )
 from airflow_provider_segmind.api.operation import ApiContext, Response
-from airflow_provider_segmind.api.pacing import reset_at
+from airflow_provider_segmind.api.rate_limit import reset_at
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import (
     SegmindAuthError,

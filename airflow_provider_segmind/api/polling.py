@@ -28,7 +28,6 @@ from airflow_provider_segmind.api.models import (
     SegmindStatus,
 )
 from airflow_provider_segmind.api.operation import ApiContext, Operation, pause
-from airflow_provider_segmind.api.pacing import next_poll_delay
 from airflow_provider_segmind.api.parsing import (
     ResponseTooLargeError,
     error_text,
@@ -36,6 +35,7 @@ from airflow_provider_segmind.api.parsing import (
     parse_result,
     parse_status,
 )
+from airflow_provider_segmind.api.poll_schedule import next_poll_delay
 from airflow_provider_segmind.exceptions import (
     SegmindError,
     SegmindJobExpiredError,

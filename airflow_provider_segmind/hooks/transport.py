@@ -36,7 +36,7 @@ from airflow_provider_segmind.api.operation import (
     TransportFailure,
     account_fingerprint,
 )
-from airflow_provider_segmind.api.pacing import RateLimiter
+from airflow_provider_segmind.api.rate_limit import RateLimiter
 from airflow_provider_segmind.api.redaction import redact, redact_httpx_log
 from airflow_provider_segmind.hooks.connection import DEFAULT_PORTS, Proxy, SegmindSettings, find_ca_bundle, find_proxy
 

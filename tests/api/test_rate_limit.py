@@ -8,8 +8,8 @@ import pytest
 
 from airflow_provider_segmind.api.gateway import submit, wait_for_slot
 from airflow_provider_segmind.api.operation import Request, send
-from airflow_provider_segmind.api.pacing import WINDOW, RateLimiter
 from airflow_provider_segmind.api.polling import watch
+from airflow_provider_segmind.api.rate_limit import WINDOW, RateLimiter
 from airflow_provider_segmind.exceptions import SegmindRateLimitError
 
 from .world import MODEL, NOON, World, always, error, queued, status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_segmind.api.pacing import MAX_INTERVAL, LatencyEstimate, LatencyMemory, next_poll_delay
+from airflow_provider_segmind.api.poll_schedule import MAX_INTERVAL, LatencyEstimate, LatencyMemory, next_poll_delay
 
 from .world import MODEL
 

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from airflow_provider_segmind.api.models import JobOutcome, OutcomeStatus
-from airflow_provider_segmind.api.pacing import RateLimiter
 from airflow_provider_segmind.api.polling import raise_for_outcome, run, wait_for_job, watch
+from airflow_provider_segmind.api.rate_limit import RateLimiter
 from airflow_provider_segmind.exceptions import (
     SegmindAuthError,
     SegmindJobExpiredError,
