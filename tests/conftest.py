@@ -57,6 +57,6 @@ def quick_retries(monkeypatch):
     from functools import partial
 
     from airflow_provider_segmind.api.operation import ApiContext
-    from airflow_provider_segmind.hooks import transport
+    from airflow_provider_segmind.hooks import session
 
-    monkeypatch.setattr(transport, "ApiContext", partial(ApiContext, jitter=min))
+    monkeypatch.setattr(session, "ApiContext", partial(ApiContext, jitter=min))

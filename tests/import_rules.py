@@ -36,6 +36,8 @@ ORDER = (
     ("jobs.run",),
     ("hooks.connection",),
     ("hooks.transport",),
+    ("hooks.drivers",),
+    ("hooks.session",),
     ("hooks.segmind",),
     ("triggers.segmind",),
     ("operators.segmind",),

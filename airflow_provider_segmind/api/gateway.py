@@ -40,6 +40,7 @@ from airflow_provider_segmind.api.operation import (
     Response,
     TransportFailure,
     pause,
+    renew_key,
     send,
 )
 from airflow_provider_segmind.api.parsing import (
@@ -129,7 +130,7 @@ def get(
     :param gateway: whether the gateway is asked, and so the limiter
     """
     until = api.clock() + GET_SECONDS if until is None else until
-    failures = 0
+    failures, key_is_renewed = 0, False
     while True:
         if until - api.clock() < MIN_GET_SECONDS:
             raise SegmindServiceError(f"No time is left for {action}.", request_id=request_id)
@@ -140,6 +141,8 @@ def get(
             response = yield from send(Request("GET", url, params=params, max_seconds=seconds))
             if response.ok or announces_terminal_state(response):
                 return read(response)
+            if response.status == 401 and not key_is_renewed and (key_is_renewed := (yield from renew_key())):
+                continue
             error = refusal(api, response, action, request_id=request_id, gateway=gateway)
         except TransportFailure as failure:
             reason = api.redact(failure)
@@ -172,7 +175,7 @@ def submit(
     url = f"{api.base_url}/v2/{check_model(model)}"
     body = check_payload(payload)
     retry_until = min(until, api.clock() + GET_SECONDS)
-    failures = 0
+    failures, key_is_renewed = 0, False
     while True:
         yield from wait_for_slot(api, min(MAX_SUBMIT_WAIT, until - api.clock()))
         submitted_at = api.clock()
@@ -186,6 +189,8 @@ def submit(
             request_id = response.object.get("request_id")
             if response.ok and is_request_id(request_id):
                 return SegmindJob(request_id, model, submitted_at)
+            if response.status == 401 and not key_is_renewed and (key_is_renewed := (yield from renew_key())):
+                continue
             error = refusal(api, response, f"the submit to {model}", submit=True)
         failures += 1
         if failures == GET_ATTEMPTS or not error.policy.repeat_submit:

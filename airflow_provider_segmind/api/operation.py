@@ -59,6 +59,11 @@ class Pause:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class RenewKey:
+    """Look the connection up once more. The outcome is whether it has another key than before, which is used then."""
+
+
 @dataclass(frozen=True)
 class Response:
     """A response with any HTTP status, and headers with lower-case names."""
@@ -103,20 +108,25 @@ class TransportFailure(Exception):  # noqa: N818 - it is an event for an operati
 
 
 T = TypeVar("T")
-Step = Request | Pause
-Operation = Generator[Step, Response | None, T]
+Step = Request | Pause | RenewKey
+Operation = Generator[Step, Response | bool | None, T]
 
 
 def send(request: Request) -> Operation[Response]:
     """Send a request and return its response."""
     response = yield request
-    assert response is not None, "a driver sends a Response for each Request"  # noqa: S101 - the drivers' contract
+    assert isinstance(response, Response), "a driver sends a Response for each Request"  # noqa: S101 - their contract
     return response
 
 
 def pause(seconds: float) -> Operation[None]:
     """Wait; not at all if ``seconds`` is negative."""
     yield Pause(max(seconds, 0.0))
+
+
+def renew_key() -> Operation[bool]:
+    """Look the connection up once more, and return whether it has another key than before."""
+    return bool((yield RenewKey()))
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,7 @@ class ApiContext:
     latencies: LatencyMemory = field(default_factory=LatencyMemory)
     clock: Callable[[], float] = time.time  # deadlines outlive processes, so nothing here is monotonic
     jitter: Callable[[float, float], float] = random.uniform
-    secrets: tuple[str, ...] = field(default=(), repr=False)
+    secrets: list[str] = field(default_factory=list, repr=False)  # a session replaces a rotated key in it
     account: str = ""  # from account_fingerprint
 
     def redact(self, text: object) -> str:

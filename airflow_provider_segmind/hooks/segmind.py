@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -31,7 +31,9 @@ from airflow_provider_segmind.files.formats import ResultFile
 from airflow_provider_segmind.files.source import data_uri
 from airflow_provider_segmind.get_provider_info import FIELD_BEHAVIOUR, FIELDS
 from airflow_provider_segmind.hooks.connection import SegmindSettings
-from airflow_provider_segmind.hooks.transport import SyncDriver, context_for, driver_for, open_client
+from airflow_provider_segmind.hooks.drivers import SyncDriver
+from airflow_provider_segmind.hooks.session import Session, context_for, new_key, session_for
+from airflow_provider_segmind.hooks.transport import open_client
 
 if TYPE_CHECKING:
     import httpx
@@ -91,13 +93,11 @@ class SegmindHook(BaseHook):
         return SegmindSettings.from_connection(self.get_connection(self.segmind_conn_id))
 
     async def asettings(self) -> SegmindSettings:
-        """Return :attr:`settings` without blocking the event loop while the connection is read."""
+        """Read the connection without blocking the event loop, and return its validated settings."""
         from airflow.providers.common.compat.connection import get_async_connection
         from airflow.providers.common.compat.sdk import AirflowNotFoundException, Connection
         from asgiref.sync import sync_to_async
 
-        if "settings" in vars(self):
-            return self.settings
         connection = None
         # Before Airflow 3.3.2, which brought `aextra_dejson`, the asynchronous look-up masks secrets with a blocking
         # call to the supervisor that fails while another coroutine talks to it. A worker thread may block.
@@ -107,13 +107,12 @@ class SegmindHook(BaseHook):
                 connection = await get_async_connection(self.segmind_conn_id)
         if connection is None:
             connection = await sync_to_async(self.get_connection)(self.segmind_conn_id)
-        self.settings = SegmindSettings.from_connection(connection)
-        return self.settings
+        return SegmindSettings.from_connection(connection)
 
-    @property
+    @cached_property
     def api(self) -> ApiContext:
-        """The context for the operations of the API, shared by all hooks of the connection in this process."""
-        return context_for(self.settings)
+        """The context for the operations of the API. All hooks of the connection in this process share its limiter."""
+        return context_for(self.segmind_conn_id, self.settings)
 
     def get_conn(self) -> httpx.Client:
         """
@@ -135,14 +134,26 @@ class SegmindHook(BaseHook):
     def run_operation(self, operation: Operation[T]) -> T:
         """Run an operation of :mod:`airflow_provider_segmind.api` that was made with :attr:`api`."""
         if self._driver is None:
-            self._driver = SyncDriver(self.settings)
+            self._driver = SyncDriver(self.settings, self._renew_key)
         return self._driver.run(operation)
+
+    def _renew_key(self) -> str | None:
+        with suppress(Exception):  # the response that refused the key is what the user has to know
+            settings = SegmindSettings.from_connection(self.get_connection(self.segmind_conn_id))
+            if key := new_key(self.settings, settings):
+                self.settings = settings
+                self.api.secrets[:] = [key]
+                return key
+        return None
+
+    def asession(self) -> AbstractAsyncContextManager[Session]:
+        """Lend the session that all users of the connection share on the running event loop."""
+        return session_for(self.segmind_conn_id, self.asettings)
 
     async def arun_operation(self, start: Callable[[ApiContext], Operation[T]]) -> T:
         """Run an operation on the running event loop; ``start`` makes it, once the connection is read."""
-        settings = await self.asettings()
-        async with driver_for(settings) as driver:
-            return await driver.run(start(context_for(settings)))
+        async with self.asession() as session:
+            return await session.driver.run(start(session.api))
 
     def test_connection(self) -> tuple[bool, str]:
         """

@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Callable
 
-from airflow_provider_segmind.api.operation import ApiContext, Pause, Request, Response, TransportFailure
+from airflow_provider_segmind.api.operation import ApiContext, Pause, RenewKey, Request, Response, TransportFailure
 
 MODEL = "bria-erase-foreground"
 ID = "req-1"
@@ -73,6 +73,8 @@ class World:
         self.requests = []
         self.times = []
         self.pauses = []
+        self.key_is_new = False  # what looking the connection up again finds
+        self.look_ups = 0
         self.api = ApiContext(clock=self.clock, jitter=lambda low, high: (low + high) / 2, **options)
 
     @property
@@ -149,6 +151,10 @@ class World:
                     self.pauses.append(step.seconds)
                     yield "wake", self.clock.now + step.seconds
                     step = operation.send(None)
+                    continue
+                if isinstance(step, RenewKey):
+                    self.look_ups += 1
+                    step = operation.send(self.key_is_new)
                     continue
                 assert len(self.requests) < max_requests, "requests without end"
                 self.requests.append(step)

@@ -8,7 +8,7 @@ from pathlib import Path
 from airflow_provider_segmind.api.operation import Operation
 from airflow_provider_segmind.files.source import ImageDelivery, deliver_image, parse_image
 from airflow_provider_segmind.hooks.connection import SegmindSettings
-from airflow_provider_segmind.hooks.transport import SyncDriver
+from airflow_provider_segmind.hooks.drivers import SyncDriver
 
 
 def no_upload(_: bytes | Path) -> str:

@@ -8,7 +8,7 @@ import socket
 
 from airflow_provider_segmind.api.operation import Request, send
 from airflow_provider_segmind.hooks.connection import SegmindSettings
-from airflow_provider_segmind.hooks.transport import AsyncDriver, SyncDriver
+from airflow_provider_segmind.hooks.drivers import AsyncDriver, SyncDriver
 
 KEY = "SG_0123456789abcdef"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nset-cookie: a=b; path=/\r\n\r\n{}"

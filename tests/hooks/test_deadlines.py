@@ -10,8 +10,9 @@ from itertools import chain, repeat
 import pytest
 
 from airflow_provider_segmind.api.operation import TransportFailure
-from airflow_provider_segmind.hooks import transport
-from airflow_provider_segmind.hooks.transport import MAX_CONNECTIONS, AsyncDriver
+from airflow_provider_segmind.hooks import drivers
+from airflow_provider_segmind.hooks.drivers import AsyncDriver
+from airflow_provider_segmind.hooks.transport import MAX_CONNECTIONS
 from tests.hooks.driving import OK, requests_to, settings_for
 
 pytestmark = pytest.mark.timeout(30)
@@ -153,7 +154,7 @@ def test_a_silence_longer_than_the_connections_read_timeout_is_allowed_where_a_r
 
 @pytest.mark.parametrize(("slot_seconds", "max_seconds"), [(0.1, 60.0), (30.0, 0.4)])
 def test_a_request_that_gets_no_free_connection_was_not_sent(serve, monkeypatch, slot_seconds, max_seconds):
-    monkeypatch.setattr(transport, "SLOT_SECONDS", slot_seconds)
+    monkeypatch.setattr(drivers, "SLOT_SECONDS", slot_seconds)
     server = serve(lambda _: [])
 
     async def crowd():

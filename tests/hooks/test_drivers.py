@@ -11,7 +11,7 @@ import traceback
 import pytest
 
 from airflow_provider_segmind.api.operation import Pause, Request, TransportFailure, send
-from airflow_provider_segmind.hooks.transport import AsyncDriver, SyncDriver
+from airflow_provider_segmind.hooks.drivers import AsyncDriver, SyncDriver
 from tests.hooks.driving import KEY, OK, refusing_url, requests_to, settings_for
 
 

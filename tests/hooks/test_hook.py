@@ -293,7 +293,7 @@ def test_the_connection_test_names_a_host_that_cannot_be_reached(segmind, monkey
 def test_every_public_method_documents_its_parameters_and_errors():
     for name, method in vars(SegmindHook).items():
         exempt = ("_", "get_conn", "get_ui")
-        internal = ("asettings", "run_operation", "arun_operation")
+        internal = ("asession", "asettings", "run_operation", "arun_operation")
         if name.startswith(exempt) or not inspect.isfunction(method) or name in ("close", *internal, *TWINS):
             continue
         doc = inspect.getdoc(method)

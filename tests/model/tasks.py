@@ -11,7 +11,15 @@ from typing import Any
 
 from airflow_provider_segmind.api.download import download
 from airflow_provider_segmind.api.models import JobOutcome
-from airflow_provider_segmind.api.operation import ApiContext, Operation, Pause, TransportFailure, pause
+from airflow_provider_segmind.api.operation import (
+    ApiContext,
+    Operation,
+    Pause,
+    RenewKey,
+    Request,
+    TransportFailure,
+    pause,
+)
 from airflow_provider_segmind.api.polling import watch
 from airflow_provider_segmind.exceptions import SegmindCheckpointError, SegmindError, SegmindStorageError
 from airflow_provider_segmind.files.formats import ResultFile
@@ -112,6 +120,8 @@ class Run:
             elif isinstance(self._waits_for, Pause):
                 self._clock.reach(self._due)
                 asked = self._operation.send(None)
+            elif isinstance(self._waits_for, RenewKey):
+                asked = self._operation.send(True)  # the key was rotated while the job waited
             else:
                 try:
                     answer = self._model.handle(self._waits_for, self._sender)
@@ -132,7 +142,7 @@ class Run:
         """End the process; ``in_flight``: the request that it waits for reaches the service first, if it is fresh."""
         if self._clock() - self._asked_at > LONGEST_ON_THE_WAY:
             in_flight = False
-        if in_flight and self._waits_for is not None and not isinstance(self._waits_for, Pause):
+        if in_flight and isinstance(self._waits_for, Request):
             with suppress(TransportFailure, SegmindError):
                 self._model.handle(self._waits_for, self._sender)
         self._operation.close()
@@ -174,7 +184,7 @@ class Task:
 
     def _api(self) -> ApiContext:
         """Each process has its own rate limiter."""
-        return ApiContext(clock=self.clock, jitter=self.jitter, secrets=(KEY,), account=self.account)
+        return ApiContext(clock=self.clock, jitter=self.jitter, secrets=[KEY], account=self.account)
 
     def digest(self) -> str:
         return input_digest(MODEL, {"image": self.image})

@@ -1,0 +1,176 @@
+"""
+A Segmind that answers thousands of requests a second, so that a benchmark measures the client.
+
+A request id says when its job was submitted and when it ends, so the service remembers no jobs. It counts requests and
+connections, and records when each job was polled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import random
+import struct
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+from urllib.request import Request, urlopen
+
+MODEL = "bria-erase-foreground"
+FILE_BYTES = 1_500_000
+
+
+def request_id(submitted_at: float, seconds: float, number: int) -> str:
+    """Return the id of a job that ends ``seconds`` after its submit."""
+    return f"{submitted_at * 1000:.0f}-{seconds * 1000:.0f}-{number}"
+
+
+def noise_png(size: int) -> bytes:
+    """Return a PNG of about ``size`` bytes that no compression makes smaller."""
+    width = 1000
+    rows = max(size // (3 * width), 1)
+    pixels = b"".join(b"\0" + os.urandom(3 * width) for _ in range(rows))
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, rows, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(pixels, 0)) + chunk(b"IEND", b"")
+    )
+
+
+@dataclass
+class Statistics:
+    """What the service has seen since the last reset."""
+
+    requests: Counter[str] = field(default_factory=Counter)
+    open_connections: int = 0
+    most_connections: int = 0
+    polls: dict[str, list[float]] = field(default_factory=dict)  # request id -> epoch seconds
+
+    def reset(self) -> None:
+        """Forget what was counted; connections stay open."""
+        self.requests.clear()
+        self.polls.clear()
+        self.most_connections = self.open_connections
+
+
+class Service(asyncio.Protocol):
+    """One HTTP/1.1 connection."""
+
+    statistics = Statistics()
+    job_seconds, sigma, port = 12.0, 0.15, 0
+    file = b""
+    numbers = iter(range(10**9))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport, self._received = transport, bytearray()
+        statistics = self.statistics
+        statistics.open_connections += 1
+        statistics.most_connections = max(statistics.most_connections, statistics.open_connections)
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Count the connection no longer."""
+        self.statistics.open_connections -= 1
+
+    def data_received(self, data: bytes) -> None:
+        """Answer each request that is complete."""
+        self._received += data
+        while (end := self._received.find(b"\r\n\r\n")) >= 0:
+            head = bytes(self._received[:end])
+            length = 0
+            if (at := head.lower().find(b"content-length:")) >= 0:
+                length = int(head[at + 15 :].split(b"\r\n", 1)[0])
+            if len(self._received) < end + 4 + length:
+                return
+            del self._received[: end + 4 + length]
+            method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
+            status, kind, body = self._answer(method, path.partition("?")[0])
+            self._transport.write(
+                b"HTTP/1.1 %d -\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n" % (status, kind, len(body))
+            )
+            self._transport.write(body)
+
+    def _answer(self, method: str, path: str) -> tuple[int, bytes, bytes]:
+        parts = path.strip("/").split("/")
+        if parts[0] == "files":
+            self.statistics.requests["file"] += 1
+            return 200, b"image/png", self.file
+        return 200, b"application/json", json.dumps(self._json(method, parts)).encode()
+
+    def _json(self, method: str, parts: list[str]) -> dict[str, Any]:
+        now, statistics = time.time(), self.statistics
+        match parts:
+            case ["v2", "requests", job, *status]:
+                submitted, seconds, _ = job.split("-")
+                done = now * 1000 >= int(submitted) + int(seconds)
+                body: dict[str, Any] = {
+                    "status": "COMPLETED" if done else "PROCESSING",
+                    "request_id": job,
+                    "error": None,
+                }
+                if done:
+                    total = int(seconds) / 1000
+                    body["metrics"] = {"inference_time": total, "queue_time": 0.0, "total_time": total, "cost": 0.03}
+                statistics.requests["status" if status else "result"] += 1
+                if status:
+                    statistics.polls.setdefault(job, []).append(now)
+                elif done:
+                    body["output"] = f"http://127.0.0.1:{self.port}/files/result.png"
+                return body
+            case ["v2", _] if method == "POST":
+                statistics.requests["submit"] += 1
+                seconds_ = random.lognormvariate(0, self.sigma) * self.job_seconds
+                return {"request_id": request_id(now, seconds_, next(self.numbers)), "status": "QUEUED"}
+            case ["statistics"]:
+                counted = {"requests": dict(statistics.requests), "connections": statistics.most_connections}
+                return {**counted, "polls": statistics.polls}
+            case ["reset"]:
+                statistics.reset()
+                return {}
+        statistics.requests["other"] += 1
+        return {"data": []}
+
+
+async def serve(ready: Connection, job_seconds: float, sigma: float) -> None:
+    """Serve until the process is killed; send the port when ready."""
+    Service.job_seconds, Service.sigma = job_seconds, sigma
+    Service.file = noise_png(FILE_BYTES)
+    server = await asyncio.get_running_loop().create_server(Service, "127.0.0.1", 0, backlog=4096)
+    Service.port = server.sockets[0].getsockname()[1]
+    ready.send(Service.port)
+    await server.serve_forever()
+
+
+def _run(ready: Connection, job_seconds: float, sigma: float) -> None:
+    asyncio.run(serve(ready, job_seconds, sigma))
+
+
+@contextmanager
+def fake_service(job_seconds: float = 12.0, sigma: float = 0.15) -> Iterator[str]:
+    """Run the service in a process of its own and give its base URL."""
+    processes = multiprocessing.get_context("spawn")
+    ours, theirs = processes.Pipe()
+    process = processes.Process(target=_run, args=(theirs, job_seconds, sigma), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{ours.recv()}"
+    finally:
+        process.kill()
+        process.join()
+
+
+def ask(base_url: str, path: str) -> Any:
+    """Return the JSON of ``/statistics``, or ``/reset`` the statistics."""
+    with urlopen(Request(f"{base_url}{path}"), timeout=60) as response:
+        return json.load(response)
