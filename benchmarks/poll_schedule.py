@@ -252,14 +252,14 @@ def draw_plot(path: Path, law: TrueLaw = LAWS[1]) -> None:
     mpl.use("agg")
     import matplotlib.pyplot as plt  # type: ignore[import-not-found, unused-ignore]
 
-    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 7), layout="constrained")
     frontier = [best_point(law, cost) for cost in FRONTIER_COSTS]
     axes.plot([point.polls for point in frontier], [point.lag for point in frontier], color="0.4", label="frontier")
-    for name, point in list(schedules(law)):
+    for name, point in schedules(law):
         axes.plot(point.polls, point.lag, "o", label=f"{name}: {point.polls:.1f} polls, {point.lag:.1f} s")
     axes.set(xscale="log", yscale="log", xlabel="status requests per job", ylabel="mean lag in seconds")
     axes.set_title(f"Job times: log-normal, {law.name}")
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside lower left", fontsize="small")
     figure.savefig(path)
     plt.close(figure)
 

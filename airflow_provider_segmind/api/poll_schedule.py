@@ -63,8 +63,8 @@ dear adds 1 poll to save 0.2 s; one that is twice as dear saves 0.7 polls and ad
 
 MIN_INTERVAL, MAX_INTERVAL = 0.2, 30.0
 """
-The seconds between two polls. Even jobs of 2.4 s that scatter by 5 % have an optimum with intervals above 0.2 s. The
-upper bound holds once a job takes longer than 99 % of the law.
+The least and the greatest number of seconds between two polls. A longer least interval would keep jobs of 2.4 s that
+scatter by 5 % from their optimum. The greatest one holds once a job takes longer than 99 % of the law.
 """
 
 WINDOW = 60
@@ -112,8 +112,7 @@ class PollSchedule:
         areas = [0.0]
         for index in range(1, len(times)):
             areas.append(areas[-1] + (times[index] - times[index - 1]) * (alive[index] + alive[index - 1]) / 2)
-        # What the square-root intervals beyond the grid cost.
-        value = alive[-1] * math.sqrt(2 * cost * BROAD_SHAPE * times[-1]) / (BROAD_SHAPE - 0.5)
+        value = 0.0  # all schedules poll at the end of the grid, so what comes after it decides nothing
         targets: list[float] = []
         lines: deque[tuple[float, float]] = deque()  # the lower envelope: slope, which is the poll time, and height
         for index in range(len(times) - 2, -1, -1):

@@ -35,7 +35,6 @@ from airflow_provider_segmind.api.parsing import (
     parse_result,
     parse_status,
 )
-from airflow_provider_segmind.api.poll_schedule import MIN_INTERVAL
 from airflow_provider_segmind.exceptions import (
     SegmindError,
     SegmindJobExpiredError,
@@ -168,7 +167,7 @@ class _Wait:
         """Poll until the job has ended, through outages and rate limits; else raise one of ``_ERRORS``."""
         api, deadline = self.api, self.deadline
         failures = 0
-        running: float | None = None  # seconds after the submit, when a poll last saw the job running
+        running = 0.0  # seconds after the submit, when a poll last saw the job running
         not_before = 0.0
         problem: str | None = None
         while True:
@@ -207,13 +206,12 @@ class _Wait:
                     request_id=self.request_id,
                 )
 
-    def _next_delay(self, now: float, running: float | None, failures: int) -> float:
+    def _next_delay(self, now: float, running: float, failures: int) -> float:
         if failures:
             return backoff(self.api, failures, cap=30.0)
         if self.poll_interval is not None:
             return self.poll_interval
-        delay = self.submitted_at + self.api.latencies.next_poll(self.model, running or 0.0) - now
-        return delay if running is None else max(delay, MIN_INTERVAL)
+        return self.submitted_at + self.api.latencies.next_poll(self.model, running) - now
 
     def fetch_result(self, status: SegmindStatus) -> Operation[SegmindResult]:
         """Return the result of the job, whose status is COMPLETED; its endpoint may lag behind."""

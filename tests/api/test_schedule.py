@@ -166,7 +166,7 @@ def test_the_schedule_for_a_law_is_its_optimum_at_every_price_of_a_request(cost)
 
 
 def test_where_lag_costs_nothing_a_job_is_polled_once_when_it_is_almost_certainly_over():
-    law = lognormal(12, 0.15)
+    law = lognormal(60, 0.15)
     schedule = PollSchedule(learn(law.draw(random.Random(7), 60)), 1000)
     assert law.survival(schedule.next_poll(0)) < 0.01
 
