@@ -35,7 +35,6 @@ from airflow_provider_segmind.api.parsing import (
     parse_result,
     parse_status,
 )
-from airflow_provider_segmind.api.poll_schedule import next_poll_delay
 from airflow_provider_segmind.exceptions import (
     SegmindError,
     SegmindJobExpiredError,
@@ -105,7 +104,7 @@ def watch(
     The result is looked up at once: whoever stores it may come an hour later, when Segmind has dropped the record.
     If that fails, the outcome is COMPLETED without a result, and whoever stores it asks again and reports why.
 
-    :param model: its typical latency shapes the poll schedule; ``None``: unknown, so the polls start early
+    :param model: how long its jobs took shapes the poll schedule; ``None``: unknown
     :param deadline: epoch seconds; one that has passed, in a restarted triggerer, still gets a last poll
     :param poll_interval: in seconds; by default the adaptive schedule
     """
@@ -167,17 +166,17 @@ class _Wait:
     def poll(self) -> Operation[SegmindStatus]:
         """Poll until the job has ended, through outages and rate limits; else raise one of ``_ERRORS``."""
         api, deadline = self.api, self.deadline
-        polls = failures = 0
+        failures = 0
+        running = 0.0  # seconds after the submit, when a poll last saw the job running
         not_before = 0.0
         problem: str | None = None
         while True:
             now = api.clock()
-            delay = max(self._next_delay(now, polls, failures), not_before - now, _MIN_DELAY)
+            delay = max(self._next_delay(now, running, failures), not_before - now, _MIN_DELAY)
             yield from pause(min(delay, max(deadline - now, _MIN_DELAY)))
             now = api.clock()
             last = now >= deadline
             poll_until = max(deadline + LAST_POLL_OVERTIME if last else deadline, now + POLL_SECONDS)
-            polls += 1
             try:
                 status = yield from get_status(api, self.request_id, attempts=1, until=poll_until)
             except (SegmindRateLimitError, SegmindServiceError) as error:
@@ -188,10 +187,12 @@ class _Wait:
                     not_before = max(error.reset_at, api.clock() + min(2.0 ** min(failures, 6), 60.0))
             except SegmindJobExpiredError:
                 failures = 0
-                if api.clock() - self.submitted_at >= NOT_FOUND_GRACE:
+                running = api.clock() - self.submitted_at
+                if running >= NOT_FOUND_GRACE:
                     raise
             else:
                 failures, problem = 0, None
+                running = api.clock() - self.submitted_at
                 if status.state is JobState.COMPLETED:
                     api.latencies.observe(self.model, status.metrics.total_time)
                 if status.state.terminal:
@@ -205,14 +206,12 @@ class _Wait:
                     request_id=self.request_id,
                 )
 
-    def _next_delay(self, now: float, polls: int, failures: int) -> float:
+    def _next_delay(self, now: float, running: float, failures: int) -> float:
         if failures:
             return backoff(self.api, failures, cap=30.0)
         if self.poll_interval is not None:
             return self.poll_interval
-        if self.model is None:
-            return min(1.5 ** min(polls, 10), 15.0)
-        return next_poll_delay(self.api.latencies.typical(self.model), now - self.submitted_at, polls)
+        return self.submitted_at + self.api.latencies.next_poll(self.model, running) - now
 
     def fetch_result(self, status: SegmindStatus) -> Operation[SegmindResult]:
         """Return the result of the job, whose status is COMPLETED; its endpoint may lag behind."""
