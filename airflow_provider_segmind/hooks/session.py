@@ -72,6 +72,7 @@ def context_for(conn_id: str, settings: SegmindSettings) -> ApiContext:
 def _forget() -> None:
     """Start afresh in a forked process: the parent's loops do not run here, and its locks may be held forever."""
     global _lock
+    _lock = threading.Lock()
     _learned.clear()
     _connections.clear()
 

@@ -71,8 +71,9 @@ def test_a_hundred_users_look_the_connection_up_once_and_share_one_session(monke
 
 
 def test_connections_are_kept_apart(monkeypatch, accepting):
-    connect(monkeypatch, accepting(OLD).url)
-    connect(monkeypatch, accepting(NEW).url, NEW, "OTHER")
+    url = accepting(OLD, NEW).url
+    connect(monkeypatch, url)
+    connect(monkeypatch, url, NEW, "OTHER")
 
     async def use_both():
         async with SegmindHook().asession() as one, SegmindHook("other").asession() as other:
@@ -233,7 +234,8 @@ def test_a_forked_process_shares_neither_locks_nor_sessions_with_its_parent(monk
     with sessions._lock:  # another thread of the parent may hold it at the fork
         child = os.fork()
         if child == 0:
-            signal.alarm(20)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(10)  # a lock that is held forever fails the test
             os._exit(0 if SegmindHook().api.limiter is not before else 1)
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
