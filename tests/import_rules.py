@@ -17,6 +17,7 @@ ORDER = (
     ("get_provider_info", "exceptions"),
     ("api.redaction",),
     ("api.models",),
+    ("api.learned_limit",),
     ("api.poll_schedule", "api.rate_limit"),
     ("api.operation",),
     ("api.parsing",),
