@@ -140,7 +140,7 @@ class RateLimiter:
             self._next_spaced = max(self._closed_until, spaced)
 
     def ticket(self, *, submit: bool = False) -> Ticket:
-        """Return a new ticket, which has to be passed to :meth:`leave` if it is given up."""
+        """Return a new ticket. Whatever becomes of it, pass it to :meth:`leave` in the end."""
         return Ticket((not submit, next(self._arrivals)))
 
     def take(self, ticket: Ticket, now: float, latest: float = math.inf) -> float | None:
@@ -149,7 +149,7 @@ class RateLimiter:
 
         :param latest: a slot after this moment is of no use
         :return: ``None``: the request may go now. A moment up to ``latest``: ask again then. A moment after ``latest``:
-            no slot is expected before it, and the ticket is not in the queue
+            no slot is expected before it, so the ticket should leave
         """
         with self._lock:
             now = self._monotonic(now)
@@ -165,7 +165,6 @@ class RateLimiter:
                 self._learned.held_back()
             slot = self._slot(now, ahead)
             if slot > latest + self._offset:
-                self._remove(ticket)
                 return slot - self._offset
             if not ticket.waits:
                 self._queue.insert(ahead, ticket)

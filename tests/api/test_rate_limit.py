@@ -45,6 +45,11 @@ def waiting(limiter, at=NOON, *, submit=False):
     return ticket, moment
 
 
+def estimate(limiter, at=NOON):
+    """Return the slot that a new poll would get, without waiting for it."""
+    return limiter.take(limiter.ticket(), at, latest=at)
+
+
 def keep_asking(limiter, ticket, moment, until):
     """Ask again whenever the limiter says so, and return the first such moment that is not before another."""
     while moment < until:
@@ -260,8 +265,7 @@ def test_a_poll_whose_slot_would_come_too_late_leaves_the_line():
     with pytest.raises(SegmindRateLimitError) as caught:
         next(operation)
     assert caught.value.reset_at == NOON + 120
-    other = world.api.limiter.ticket()
-    assert world.api.limiter.take(other, world.clock(), latest=NOON) == NOON + 120  # only the submit is before it
+    assert estimate(world.api.limiter, world.clock()) == NOON + 120  # behind the submit only
 
 
 @pytest.mark.parametrize("end", ["close", "throw"])
@@ -275,9 +279,7 @@ def test_an_operation_that_is_given_up_leaves_the_line(end):
     else:
         with pytest.raises(KeyboardInterrupt):
             given_up.throw(KeyboardInterrupt())
-    assert world.api.limiter.next_free(NOON + 60) == NOON + 60
-    world.run_all([other], responses)
-    assert world.times[0] <= NOON + 60 + ASK_AGAIN
+    assert estimate(world.api.limiter) == NOON + 120  # behind the other one only
 
 
 def test_thousands_that_are_given_up_hold_up_the_one_behind_them_for_a_minute_at_most():
@@ -326,8 +328,29 @@ def test_a_late_request_gets_its_place_in_line_back():
 def test_a_slot_that_is_used_a_little_late_does_not_delay_the_next():
     world = World(limiter=limiter_without_a_free_slot(60))
     tickets = [waiting(world.api.limiter)[0] for _ in range(3)]
-    granted = [world.api.limiter.take(ticket, NOON + 60.5 + n) is None for n, ticket in enumerate(tickets)]
-    assert granted == [True] * 3
+    asks_at = (NOON + 60, NOON + 61.9, NOON + 62)
+    assert [world.api.limiter.take(*ask) for ask in zip(tickets, asks_at, strict=True)] == [None] * 3
+
+
+def test_slots_that_nobody_has_used_are_not_saved_up():
+    limiter = RateLimiter()
+    limiter.close_until(NOON + 30)
+    assert take(limiter, NOON + 50)
+    assert not take(limiter, NOON + 51)
+
+
+def test_in_the_minute_after_a_reset_slots_are_spaced_although_nobody_waits():
+    limiter = RateLimiter(60)
+    limiter.close_until(NOON + 30)
+    assert [take(limiter, NOON + 30 + n / 2) for n in range(5)] == [True, False, True, False, True]
+    assert [take(limiter, NOON + 90 + n / 2) for n in range(5)] == [True] * 5
+
+
+def test_an_estimate_counts_how_unevenly_the_last_minute_was_used():
+    limiter = RateLimiter(3)
+    assert [take(limiter, at) for at in (NOON, NOON + 50, NOON + 50)] == [True] * 3
+    waiting(limiter, NOON + 50)
+    assert estimate(limiter, NOON + 50) == NOON + 110
 
 
 # ------------------------------------------------------------------ many
@@ -375,6 +398,7 @@ def test_a_limit_that_is_configured_later_counts_the_slots_that_were_granted_bef
     limiter = RateLimiter(before)
     for n in range(10):
         assert take(limiter, NOON + n)
+    limiter.configure(None)
     limiter.configure(10)
     assert limiter.next_free(NOON + 10) == NOON + 60
 
@@ -401,6 +425,14 @@ def test_a_configured_limit_stays_what_it_is_after_a_429():
         world.run(submit(world.api, MODEL, {}), [error(429, retry_after="30")])
     assert world.api.limiter.requests_per_minute == 100
     assert world.api.limiter.next_free(NOON + 1) == NOON + 30
+
+
+def test_nothing_is_learned_from_429s_while_a_limit_is_configured():
+    limiter = RateLimiter(100)
+    limiter.refused(NOON, NOON + 1)
+    limiter.close_until(NOON + 2)
+    limiter.configure(None)
+    assert limiter.requests_per_minute is None
 
 
 def test_a_clock_that_is_set_back_does_not_stop_the_requests():
