@@ -14,7 +14,8 @@ therefore be repeated only after proof that the last one queued nothing. These a
 These are not: a 504, or a 5xx in HTML, which a proxy sends while the gateway may still work on the request; a redirect;
 a 2xx without a usable request id; a connection that broke or fell silent after sending. There the outcome is unknown.
 
-A GET needs no proof: every GET may be repeated. Every request to the gateway waits for its slot at the rate limiter.
+A GET needs no proof: every GET may be repeated. Every request to the gateway waits for its slot at the rate limiter,
+POSTs before GETs.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ GET_ATTEMPTS, GET_SECONDS = 5, 60.0
 MIN_GET_SECONDS = 2.0  # no GET begins that would have less time
 MIN_SUBMIT_SECONDS = 4.0  # for a POST, whatever the deadline: cutting it short leaves its outcome unknown
 SUBMIT_SECONDS = 90.0  # for a POST: an inline image of 10 MB over a slow line takes more than a minute
-MAX_SUBMIT_WAIT = 5.0  # a submit that would wait longer for its slot raises instead, so that its caller can defer
+MAX_SUBMIT_WAIT = 5.0  # by default a submit that would wait longer for its slot raises, so that its caller can defer
 UPLOAD_SECONDS = 300.0
 SYNC_SECONDS = 180.0  # of silence in the synchronous call, whose response begins when the job has ended
 _SYNC_METRICS = {"inference_time": "x-generation-time", "cost": "x-cost", "remaining_credits": "x-remaining-credits"}
@@ -75,7 +76,7 @@ def backoff(api: ApiContext, failures: int, cap: float = 15.0) -> float:
 
 
 def check_rate_limit(api: ApiContext, patience: float) -> None:
-    """Raise :class:`SegmindRateLimitError` if the limiter has no slot within ``patience`` seconds."""
+    """Raise :class:`SegmindRateLimitError` if the limiter has no slot for a submit within ``patience`` seconds."""
     now = api.clock()
     _check_slot(api.limiter.next_free(now), now, now + patience)
 
@@ -86,16 +87,32 @@ def _check_slot(slot: float, now: float, latest: float) -> None:
         raise SegmindRateLimitError(text, reset_at=slot)
 
 
-def wait_for_slot(api: ApiContext, patience: float = math.inf) -> Operation[None]:
-    """Take a slot and wait for it, and for another one after a 429; raise at once if none is within ``patience``."""
-    latest = api.clock() + max(patience, 0.0)
-    while True:
-        now = api.clock()
-        slot = api.limiter.reserve(now, latest)
-        _check_slot(slot, now, latest)
-        yield from pause(slot - now)
-        if not api.limiter.is_closed(api.clock()):
-            return
+def wait_for_slot(api: ApiContext) -> Operation[None]:
+    """Wait for a slot on behalf of a request that another process sends. It waits in line with the polls."""
+    yield from _take_slot(api, math.inf)
+    api.limiter.accepted(api.clock())
+
+
+def _take_slot(api: ApiContext, patience: float, *, submit: bool = False) -> Operation[None]:
+    """Wait for a slot, in line with the other requests; raise as soon as none is to be expected within ``patience``."""
+    limiter, now = api.limiter, api.clock()
+    latest = now + max(patience, 0.0)
+    ticket = limiter.ticket(submit=submit)
+    try:
+        while (moment := limiter.take(ticket, now, latest)) is not None:
+            _check_slot(moment, now, latest)
+            yield from pause(moment - now)
+            now = api.clock()
+    finally:
+        limiter.leave(ticket)
+
+
+def _send(api: ApiContext, request: Request) -> Operation[Response]:
+    """Send a request that has its slot to the gateway."""
+    response = yield from send(request)
+    if response.status != 429:
+        api.limiter.accepted(api.clock())
+    return response
 
 
 def _pause_before_retry(api: ApiContext, error: SegmindError, failures: int, *, until: float) -> Operation[None]:
@@ -136,9 +153,10 @@ def get(
             raise SegmindServiceError(f"No time is left for {action}.", request_id=request_id)
         try:
             if gateway:
-                yield from wait_for_slot(api, until - MIN_GET_SECONDS - api.clock())
+                yield from _take_slot(api, until - MIN_GET_SECONDS - api.clock())
             seconds = min(max(until - api.clock(), 1.0), MAX_JSON_SECONDS)
-            response = yield from send(Request("GET", url, params=params, max_seconds=seconds))
+            request = Request("GET", url, params=params, max_seconds=seconds)
+            response = yield from _send(api, request) if gateway else send(request)
             if response.ok or announces_terminal_state(response):
                 return read(response)
             if response.status == 401 and not key_is_renewed and (key_is_renewed := (yield from renew_key())):
@@ -162,6 +180,7 @@ def submit(
     *,
     before: Callable[[], None] = lambda: None,
     until: float = math.inf,
+    patience: float = MAX_SUBMIT_WAIT,
 ) -> Operation[SegmindJob]:
     """
     Submit a job: one POST, repeated only after proof that nothing was queued.
@@ -169,7 +188,8 @@ def submit(
     :param before: called immediately before each POST; what it raises ends the submit
     :param until: epoch seconds: nothing is repeated after that, and a POST without a response is given up then, though
         not within its first four seconds; by default each POST has ``SUBMIT_SECONDS``
-    :raises SegmindRateLimitError: at once; without sending anything if the limiter has no slot soon
+    :param patience: seconds for which each POST may wait for its slot, but not after ``until``
+    :raises SegmindRateLimitError: at once; without sending anything if the limiter has no slot within ``patience``
     :raises SegmindSubmitUnknownError: the job may be queued and billed; whatever else is raised, nothing was queued
     """
     url = f"{api.base_url}/v2/{check_model(model)}"
@@ -177,12 +197,12 @@ def submit(
     retry_until = min(until, api.clock() + GET_SECONDS)
     failures, key_is_renewed = 0, False
     while True:
-        yield from wait_for_slot(api, min(MAX_SUBMIT_WAIT, until - api.clock()))
+        yield from _take_slot(api, min(patience, until - api.clock()), submit=True)
         submitted_at = api.clock()
         before()
         seconds = min(max(until - submitted_at, MIN_SUBMIT_SECONDS), SUBMIT_SECONDS)
         try:
-            response = yield from send(Request("POST", url, json=body, max_seconds=seconds))
+            response = yield from _send(api, Request("POST", url, json=body, max_seconds=seconds))
         except TransportFailure as failure:
             error = _submit_failure(api, failure, model)
         else:
@@ -250,9 +270,9 @@ def run_sync(api: ApiContext, model: str, payload: Mapping[str, object]) -> Oper
         max_seconds=2 * SYNC_SECONDS,
         read_timeout=SYNC_SECONDS,
     )
-    yield from wait_for_slot(api, GET_SECONDS)
+    yield from _take_slot(api, GET_SECONDS, submit=True)
     try:
-        response = yield from send(request)
+        response = yield from _send(api, request)
     except TransportFailure as failure:
         raise _submit_failure(api, failure, model) from None
     if not response.ok:

@@ -308,7 +308,7 @@ def refusal(
         text = f"The rate limit is used up (HTTP 429 on {action}) and resets in {moment - now:.0f} s."
         if not gateway:
             return OtherHostRateLimitError(text, reset_at=moment, request_id=request_id)
-        api.limiter.close_until(moment)
+        api.limiter.refused(now, moment)
         text += " Set 'requests_per_minute' in the connection's extra to stay below it."
         return SegmindRateLimitError(text, reset_at=moment, request_id=request_id)
     if kind is SegmindJobExpiredError and request_id is None:

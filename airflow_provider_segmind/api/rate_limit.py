@@ -3,20 +3,44 @@ The rate limit: when the next request to the gateway may be sent. Pure: it owns 
 
 Segmind publishes limits of 5, 50 or more requests a minute, but not whether polls count, nor whether the minute is a
 sliding one. So everything that goes to the gateway is counted, and in a sliding minute, which suits either.
+
+How requests wait
+-----------------
+
+A request that cannot go yet has a place in a queue: submits stand before polls, and within a kind the first to come is
+the first to go. Nobody can wake a waiting operation, because it does nothing but pause. So the limiter tells it when
+to ask again: at the slot that it will have if nothing changes, or within ``ASK_AGAIN`` if that is later. Three things
+can change meanwhile:
+
+* *A submit arrives.* Every poll behind it asks at its old slot, and gets a later one.
+* *A request ahead is cancelled.* Its slot may pass unused if it was near. Those behind notice when they ask again, and
+  move up. That is why they ask at least once a minute, at moments that are spread out.
+* *A request ahead does not ask in time*, because its thread is late, or gone without a word (a fork copies the queue,
+  and not the threads). Its slot is kept for it for ``GRACE``, then it loses its place until it asks.
+
+So a free slot goes to the first of those who could use it now: whoever asks gets it unless somebody ahead is about to
+ask. A place is found by bisection, and a slot is estimated from the place alone, so asking costs the same few
+microseconds however many wait.
 """
 
 from __future__ import annotations
 
 import math
 import threading
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping
+from itertools import count
 
+from airflow_provider_segmind.api.learned_limit import LEARNED_WINDOW, WINDOW, LearnedLimit
 from airflow_provider_segmind.api.models import parse_number, parse_timestamp
 
-WINDOW = 60.0
 MAX_RESET = 3600.0  # no header may stop a pipeline for a day
-DEFAULT_SPACING = 60 / 50  # seconds between requests after a reset, by default: the pace of the Pro plan
+ASK_AGAIN = 60.0  # seconds after which a waiting request asks again at the latest
+GRACE = 2.0  # seconds for which a slot is kept for a request that does not ask
+LATENESS = 1.0  # seconds by which a slot may be used late without delaying the slots after it
+CLOCK_STEP = 1.0  # seconds; a clock that goes back by more has been set
+HISTORY = 10_000  # granted slots that are remembered while there is no limit, in case one is set
 
 
 def reset_at(headers: Mapping[str, str], now: float) -> float:
@@ -36,67 +60,224 @@ def reset_at(headers: Mapping[str, str], now: float) -> float:
     return now + WINDOW
 
 
+class Ticket:
+    """A request's place in the queue. Submits sort before polls, and each kind by its arrival."""
+
+    __slots__ = ("ask_at", "place", "waits")
+
+    def __init__(self, place: tuple[bool, int]) -> None:
+        self.place = place
+        self.waits = False  # whether it stands in the queue
+        self.ask_at = 0.0
+
+    def __lt__(self, other: Ticket) -> bool:
+        return self.place < other.place
+
+
 class RateLimiter:
     """
     Gives each request of one connection, in one process, a slot: the moment at which it may go. Thread-safe.
 
-    Callers pass the time, in epoch seconds, and make the pause. Three rules place a slot:
+    Callers pass the time, in epoch seconds, and make the pause. Four rules place a slot:
 
-    1. With ``requests_per_minute`` no sliding minute holds more slots than that. A fraction is kept by even spacing:
-       0.5 gives a slot every two minutes.
+    1. No sliding minute holds more slots than the limit. A fraction is kept by even spacing: 0.5 gives a slot every two
+       minutes. Requests that have to wait go evenly spaced, whatever the limit.
     2. After a 429 no slot comes before the reset.
-    3. After a reset the slots are spread out. Many jobs have waited for that moment, some with a slot and some, who
-       met the 429 themselves, without. All at once they would use up the limit again.
+    3. In the minute after a reset all slots are evenly spaced. Many jobs have waited for that moment, some in the queue
+       and some, who met the 429 themselves, outside. All at once they would use up the limit again.
+    4. Submits go before polls.
 
-    :param requests_per_minute: this process's share of the account's limit; ``None``: only react to a 429
+    The limit is ``requests_per_minute`` if that is given, and a 429 does not change it: the user knows better.
+    Otherwise there is no limit until the first 429, and then a learned one, which is kept to in the same way (see
+    :mod:`airflow_provider_segmind.api.learned_limit`).
+
+    A clock that is set back does not stop the requests: the limiter goes on from the newest time that it was told. One
+    that is set forward makes it forget the last minute, which costs a 429 at worst.
+
+    :param requests_per_minute: this process's share of the account's limit, any number above 0; ``None``: learn it
     """
 
     def __init__(self, requests_per_minute: float | None = None) -> None:
-        self._spacing = DEFAULT_SPACING
-        self._window = WINDOW
-        self._recent: deque[float] | None = None
-        if requests_per_minute is not None:
-            whole = float(requests_per_minute).is_integer()
-            self._spacing = 60 / requests_per_minute
-            self._window = WINDOW if whole else self._spacing
-            self._recent = deque(maxlen=int(min(requests_per_minute, 10**9)) if whole else 1)
-        self._closed_until = self._last_slot = self._last_delayed_slot = 0.0
         self._lock = threading.Lock()
+        self._configured: float | None = None
+        self._learned = LearnedLimit()
+        self._arrivals = count()
+        self._queue: list[Ticket] = []
+        self._granted: deque[float] = deque(maxlen=HISTORY)
+        self._closed_until = 0.0
+        self._next_spaced = 0.0  # the next slot where slots are evenly spaced
+        self._newest = self._offset = 0.0  # the newest time, and how far the clock has been set back since the start
+        self._limit: float | None = None
+        self._minute = self._window = WINDOW
+        self._size, self._spacing = 0, 0.0
+        self.configure(requests_per_minute)
+
+    @property
+    def requests_per_minute(self) -> float | None:
+        """The limit that is kept to now, configured or learned; ``None`` if there is none."""
+        return self._limit
+
+    def configure(self, requests_per_minute: float | None) -> None:
+        """Change the configured limit. The slots that were granted before count, and who waits keeps their place."""
+        with self._lock:
+            self._configured = requests_per_minute
+            self._use(self._learned.value if requests_per_minute is None else requests_per_minute)
+
+    def _use(self, limit: float | None) -> None:
+        minute = LEARNED_WINDOW if self._configured is None else WINDOW
+        if (limit, minute) == (self._limit, self._minute):
+            return
+        self._limit, self._minute = limit, minute
+        if limit is None:
+            self._granted = deque(self._granted, maxlen=HISTORY)
+            return
+        whole = float(limit).is_integer()
+        self._spacing = minute / limit
+        self._window, self._size = (minute, int(limit)) if whole else (self._spacing, 1)
+        self._granted = deque(self._granted)
+        if self._granted:
+            spaced = min(self._next_spaced, self._granted[-1] + self._spacing)
+            self._next_spaced = max(self._closed_until, spaced)
+
+    def ticket(self, *, submit: bool = False) -> Ticket:
+        """Return a new ticket. Whatever becomes of it, pass it to :meth:`leave` in the end."""
+        return Ticket((not submit, next(self._arrivals)))
+
+    def take(self, ticket: Ticket, now: float, latest: float = math.inf) -> float | None:
+        """
+        Take a slot, or a place in the queue.
+
+        :param latest: a slot after this moment is of no use
+        :return: ``None``: the request may go now. A moment up to ``latest``: ask again then. A moment after ``latest``:
+            no slot is expected before it, so the ticket should leave
+        """
+        with self._lock:
+            now = self._monotonic(now)
+            if self._limit is None:
+                self._granted.append(now)
+                return None
+            self._prepare(now, ticket)
+            ahead = bisect_left(self._queue, ticket)
+            if self._is_free(now, ahead):
+                self._grant(now, ticket)
+                return None
+            if now >= self._closed_until:
+                self._learned.held_back()
+            slot = self._slot(now, ahead)
+            if slot > latest + self._offset:
+                return slot - self._offset
+            if not ticket.waits:
+                self._queue.insert(ahead, ticket)
+                ticket.waits = True
+            # Many may have come at the same moment, and should not all ask again at the same moment.
+            spread = ticket.place[1] % 97 / 97
+            ticket.ask_at = min(slot, now + ASK_AGAIN * (1 + spread) / 2)
+            return ticket.ask_at - self._offset
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give up a place in the queue; nothing happens if the ticket has none."""
+        if ticket.waits:
+            with self._lock:
+                self._remove(ticket)
+
+    def next_free(self, now: float) -> float:
+        """Return the slot that a new submit would get, without taking it."""
+        with self._lock:
+            now = self._monotonic(now)
+            if self._limit is None:
+                return now - self._offset
+            ticket = Ticket((False, next(self._arrivals)))
+            self._prepare(now, ticket)
+            ahead = bisect_left(self._queue, ticket)
+            return (now if self._is_free(now, ahead) else self._slot(now, ahead)) - self._offset
+
+    def accepted(self, now: float) -> None:
+        """Count a response that is not a 429: the limit is learned from it."""
+        if self._configured is None:
+            with self._lock:
+                self._learned.accepted(self._monotonic(now))
+
+    def refused(self, now: float, reset: float) -> None:
+        """Give no slot before the reset of a 429, and learn from the first of those in flight at the same time."""
+        with self._lock:
+            now, reset = self._monotonic(now), reset + self._offset
+            if self._configured is None and now >= self._closed_until:
+                self._learned.refused(now, reset)
+            self._close(reset)
 
     def close_until(self, moment: float) -> None:
-        """Give no slot before the reset after a 429."""
+        """Give no slot before a moment, because another process was refused until then."""
         with self._lock:
-            self._closed_until = max(self._closed_until, moment)
+            moment += self._offset
+            if moment > max(self._closed_until, self._newest):
+                if self._configured is None:
+                    self._learned.refused_elsewhere(self._newest, moment)
+                self._close(moment)
 
     def is_closed(self, now: float) -> bool:
         """Return whether the reset after a 429 is still to come."""
         with self._lock:
-            return now < self._closed_until
+            return self._monotonic(now) < self._closed_until
 
-    def next_free(self, now: float) -> float:
-        """Return the slot that a request would get now, without taking it."""
-        with self._lock:
-            return self._next_slot(now)
+    def _close(self, moment: float) -> None:
+        if moment > self._closed_until:
+            self._closed_until = self._next_spaced = moment
+        if self._configured is None:
+            self._use(self._learned.value)
 
-    def reserve(self, now: float, latest: float = math.inf) -> float:
-        """Return the next slot, and take it unless it is later than ``latest``."""
-        with self._lock:
-            slot = self._next_slot(now)
-            if slot > latest:
-                return slot
-            self._last_slot = max(self._last_slot, slot)
-            if slot > now:
-                self._last_delayed_slot = max(self._last_delayed_slot, slot)
-            if self._recent is not None:
-                self._recent.append(slot)
-            return slot
+    def _monotonic(self, now: float) -> float:
+        """Return the time on a clock that is not set back. All moments that are kept are on that clock."""
+        now += self._offset
+        if now < self._newest - CLOCK_STEP:
+            self._offset += self._newest - now
+            now = self._newest
+        elif now > self._newest:
+            self._newest = now
+        return now
 
-    def _next_slot(self, now: float) -> float:
-        slot = max(now, self._closed_until)
-        if self._last_slot >= self._closed_until and slot < self._closed_until + WINDOW:
-            slot = max(slot, self._last_slot + self._spacing)
-        if self._last_delayed_slot >= self._closed_until and self._last_delayed_slot > now:
-            slot = max(slot, self._last_delayed_slot + self._spacing)  # behind those who still wait for theirs
-        if self._recent is not None and len(self._recent) == self._recent.maxlen:
-            slot = max(slot, self._recent[0] + self._window)
+    def _prepare(self, now: float, ticket: Ticket) -> None:
+        """Drop what is over: the oldest slots, and the first in the queue if they have not asked for too long."""
+        if self._configured is None:
+            self._learned.raise_if_due(now)
+            self._use(self._learned.value)
+        while self._granted and self._granted[0] + max(self._window, WINDOW) <= now:
+            self._granted.popleft()
+        while self._queue and self._queue[0] is not ticket and self._queue[0].ask_at + GRACE < now:
+            self._queue.pop(0).waits = False
+
+    def _slot(self, now: float, ahead: int) -> float:
+        """Return the slot of a request that has so many ahead; a bit too early where the last minute was uneven."""
+        slot = max(self._closed_until, now - LATENESS)
+        if self._queue or now < self._closed_until + WINDOW:
+            slot = max(slot, self._next_spaced)
+        full = len(self._granted) - self._size
+        if full >= 0:
+            slot = max(slot, self._granted[full] + self._window)
+        if slot <= now - LATENESS:
+            slot = now  # slots that nobody has used are not saved up
+        slot += ahead * self._spacing
+        if 0 <= full + ahead < len(self._granted):
+            slot = max(slot, self._granted[full + ahead] + self._window)
         return slot
+
+    def _is_free(self, now: float, ahead: int) -> bool:
+        """Return whether there is a slot now that nobody ahead is about to take."""
+        free, about_to_ask = self._slot(now, 0) <= now, 0
+        for place in range(ahead):
+            if not free:
+                break
+            if self._queue[place].ask_at <= now:
+                about_to_ask += 1
+                free = self._slot(now, about_to_ask) <= now
+        return free
+
+    def _grant(self, now: float, ticket: Ticket) -> None:
+        slot = self._slot(now, 0)
+        self._remove(ticket)
+        self._next_spaced = min(slot, now) + self._spacing
+        self._granted.append(now)
+
+    def _remove(self, ticket: Ticket) -> None:
+        if ticket.waits:
+            del self._queue[bisect_left(self._queue, ticket)]
+            ticket.waits = False

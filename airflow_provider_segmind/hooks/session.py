@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 class _Learned:
     """What this process has learned about a connection's service."""
 
-    limiter: RateLimiter
+    limiter: RateLimiter = field(default_factory=RateLimiter)
     latencies: LatencyMemory = field(default_factory=LatencyMemory)
 
 
@@ -55,7 +55,8 @@ _connections: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _SharedConn
 def context_for(conn_id: str, settings: SegmindSettings) -> ApiContext:
     """Return a context for operations; all contexts of a connection share one limiter and one latency memory."""
     with _lock:
-        learned = _learned.setdefault((conn_id, settings.base_url), _Learned(RateLimiter(settings.requests_per_minute)))
+        learned = _learned.setdefault((conn_id, settings.base_url), _Learned())
+    learned.limiter.configure(settings.requests_per_minute)
     return ApiContext(
         base_url=settings.base_url,
         history_url=settings.history_url,

@@ -62,6 +62,8 @@ class Submission:
     :param image_identity: of the image as it is now, ``None`` where it is not known
     :param image_size: width and height in pixels, ``None`` where they were not read
     :param deadline: epoch seconds after which nothing is submitted
+    :param patience: seconds to wait for a slot in line with other submits of this process, before the rate limit counts
+        as used up
     """
 
     model: str
@@ -71,6 +73,7 @@ class Submission:
     image_size: tuple[int | None, int | None] = (None, None)
     on_unknown_submit: OnUnknownSubmit = "reconcile"
     deadline: float = math.inf
+    patience: float = MAX_SUBMIT_WAIT
 
     def match(self, checkpoint: Checkpoint | None) -> Checkpoint | None:
         """Return a checkpoint that is about this very job; for another one log what has changed and return ``None``."""
@@ -134,7 +137,8 @@ def _submit_new(
         the new submit queues nothing: its job may still be billed
     """
     _check_deadline(api, submission)
-    check_rate_limit(api, MAX_SUBMIT_WAIT)  # before the payload, which may be read, encoded and uploaded for it
+    # Checked before the payload is built: it may be read, encoded and uploaded for that.
+    check_rate_limit(api, min(submission.patience, submission.deadline - api.clock()))
     payload = check_payload(submission.build_payload())
     keep_unresolved = submission.on_unknown_submit == "resubmit"
     intent = Checkpoint(
@@ -157,7 +161,14 @@ def _submit_new(
 
     for attempt in range(1, MAX_SUBMITS + 1):
         try:
-            job = yield from submit(api, submission.model, payload, before=write_intent, until=submission.deadline)
+            job = yield from submit(
+                api,
+                submission.model,
+                payload,
+                before=write_intent,
+                until=submission.deadline,
+                patience=submission.patience,
+            )
         except SegmindSubmitUnknownError as unknown:
             log.warning("%s on_unknown_submit=%r.", unknown, submission.on_unknown_submit)
             if attempt == MAX_SUBMITS:

@@ -8,12 +8,13 @@ wait for, so nothing in here knows Airflow, and one image's work can be called w
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_segmind.api.gateway import upload
+from airflow_provider_segmind.api.gateway import MAX_SUBMIT_WAIT, upload
 from airflow_provider_segmind.api.models import JobOutcome, SegmindJob
 from airflow_provider_segmind.api.operation import pause
 from airflow_provider_segmind.api.polling import watch
@@ -134,7 +135,7 @@ class JobRun:
                         checkpoint=None if self.checkpoints.durable else checkpoint,
                     )
                     return WaitUntil(moment, event, deadline)
-                self._wait_for_slot(moment, deadline)
+                self.runner.run_operation(pause(moment - time.time() + 0.01))
         self.on_submitted(acquired.job)
         if acquired.outcome is not None:
             return self.store(acquired.outcome, acquired.checkpoint)
@@ -173,6 +174,8 @@ class JobRun:
             (facts.width, facts.height),
             description.on_unknown_submit,
             deadline,
+            # Where the worker waits it keeps its place in line: coming back later, it would find the slot taken.
+            patience=math.inf if description.wait_here else MAX_SUBMIT_WAIT,
         )
 
     def _upload(self, image: bytes) -> str:
@@ -198,11 +201,6 @@ class JobRun:
             "`timeout`, or run fewer of these tasks at a time (a pool).",
             reset_at=limited.reset_at,
         ) from limited
-
-    def _wait_for_slot(self, moment: float, deadline: float) -> None:
-        now = time.time()
-        free = max(self.runner.api.limiter.next_free(now), moment)
-        self.runner.run_operation(pause(min(free, deadline) - now + 0.01))
 
     def _wait_for_end(self, acquired: AcquiredJob, deadline: float) -> JobOutcome:
         """Wait for a job in this process. Chaos seam: checkpoint_to_wait, while_waiting."""

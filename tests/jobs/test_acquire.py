@@ -13,7 +13,7 @@ from airflow_provider_segmind.exceptions import (
     SegmindSubmitUnknownError,
 )
 from tests.api.test_history import row
-from tests.api.world import CUT, ID, NOON, always, answer, error, html, result, status
+from tests.api.world import CUT, ID, NOON, always, answer, error, html, queued, result, status
 from tests.jobs.checkpoints import (
     DAY,
     DIGEST,
@@ -143,6 +143,14 @@ def test_a_payload_is_not_built_while_the_rate_limit_has_no_slot(world):
     world.api.limiter.close_until(NOON + 60)
     with pytest.raises(SegmindRateLimitError):
         acquire(world, MemoryCheckpoints(), [], payload=never)
+
+
+def test_a_submission_with_patience_waits_in_line_for_its_slot(world):
+    for _ in range(5):
+        world.api.limiter.take(world.api.limiter.ticket(), NOON)
+    world.api.limiter.configure(5)
+    assert acquire(world, MemoryCheckpoints(), [queued()], deadline=NOON + 600, patience=600).job.request_id == ID
+    assert world.times == [NOON + 60]
 
 
 def test_there_is_a_pause_between_resubmits(world):

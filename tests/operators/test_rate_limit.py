@@ -25,6 +25,17 @@ def test_a_rate_limited_submit_waits_for_the_reset(erase, segmind, deferrable):
     assert len(task.triggers) == (2 if deferrable else 0)
 
 
+def test_a_submit_that_waits_in_the_worker_stays_in_line_for_its_slot(erase, segmind, monkeypatch, caplog):
+    monkeypatch.setattr("airflow_provider_segmind.jobs.run.MAX_SUBMIT_WAIT", 0.1)
+    limiter = SegmindHook().api.limiter
+    limiter.configure(50.5)  # a slot every 1.2 s
+    limiter.take(limiter.ticket(), time.time())
+    erase(deferrable=False, timeout=60).run()
+
+    assert segmind.requests.counts["submit"] == 1
+    assert "Waiting for a slot" not in caplog.text
+
+
 def test_a_reset_after_the_deadline_ends_the_try_without_a_job(erase, segmind):
     segmind.faults.add("rate_limited", on="submit", seconds=500.0, times=None)
     task = erase(timeout=60)
