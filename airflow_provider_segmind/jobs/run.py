@@ -174,8 +174,10 @@ class JobRun:
             (facts.width, facts.height),
             description.on_unknown_submit,
             deadline,
-            # Where the worker waits it keeps its place in line: coming back later, it would find the slot taken.
-            patience=math.inf if description.wait_here else MAX_SUBMIT_WAIT,
+            # Where the worker waits it keeps its place in line: coming back later, it would find the slot taken. So it
+            # would after a wait on the triggerer where both are one process (`airflow dags test`), as the wait itself
+            # took the slot. In a worker process of its own, nothing has taken a slot before.
+            patience=math.inf if description.wait_here or self.event.submit_waits else MAX_SUBMIT_WAIT,
         )
 
     def _upload(self, image: bytes) -> str:

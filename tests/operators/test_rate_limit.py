@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -10,6 +11,15 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow_provider_segmind.exceptions import SegmindJobTimeoutError, SegmindRateLimitError, SegmindServiceError
 from airflow_provider_segmind.hooks.segmind import SegmindHook
 from airflow_provider_segmind.jobs.checkpoint import KEY
+
+
+def use_up_the_limit(segmind, monkeypatch):
+    """Leave no slot for 0.4 s, which is longer than a submit waits in the worker."""
+    connection = {**json.loads(segmind.connection), "extra": {"requests_per_minute": 150.5}}
+    monkeypatch.setenv("AIRFLOW_CONN_SEGMIND_DEFAULT", json.dumps(connection))
+    monkeypatch.setattr("airflow_provider_segmind.jobs.run.MAX_SUBMIT_WAIT", 0.05)
+    limiter = SegmindHook().api.limiter
+    limiter.take(limiter.ticket(), time.time())
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
@@ -26,14 +36,20 @@ def test_a_rate_limited_submit_waits_for_the_reset(erase, segmind, deferrable):
 
 
 def test_a_submit_that_waits_in_the_worker_stays_in_line_for_its_slot(erase, segmind, monkeypatch, caplog):
-    monkeypatch.setattr("airflow_provider_segmind.jobs.run.MAX_SUBMIT_WAIT", 0.1)
-    limiter = SegmindHook().api.limiter
-    limiter.configure(50.5)  # a slot every 1.2 s
-    limiter.take(limiter.ticket(), time.time())
+    use_up_the_limit(segmind, monkeypatch)
     erase(deferrable=False, timeout=60).run()
 
     assert segmind.requests.counts["submit"] == 1
     assert "Waiting for a slot" not in caplog.text
+
+
+def test_a_submit_defers_once_for_a_slot_where_worker_and_triggerer_are_one_process(erase, segmind, monkeypatch):
+    use_up_the_limit(segmind, monkeypatch)
+    task = erase(timeout=60)
+    task.run()
+
+    assert segmind.requests.counts["submit"] == 1
+    assert len(task.triggers) == 2  # one for the slot, one for the job
 
 
 def test_a_reset_after_the_deadline_ends_the_try_without_a_job(erase, segmind):
