@@ -1,0 +1,286 @@
+"""
+The CPU time of the two worker parts of one deferrable image, next to a script that makes the same requests.
+
+*Ours* is ``BriaEraseForegroundOperator``: ``execute``, which ends in the deferral, and ``execute_complete`` with the
+event that the trigger would send. The *script* is what a user would write with ``httpx.Client`` and ``S3Hook``: the
+same checks before paying, one POST, the download to a temporary file, ``load_file_obj``. Neither waits for the job.
+
+Warm: both in one process, after three images of each. Cold: each of our parts in a fresh process and the script in one
+fresh process; what Airflow's task process has imported by then is imported first and not counted. Ours and the script
+alternate. CPU time is that of the process, all threads included.
+
+Run it from the root of the repository: ``python -m benchmarks.worker_parts``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count, repeat
+from typing import Any, cast
+
+from benchmarks.worker_services import KEY, PHOTO, Addresses, services
+
+WARM_UPS = 3
+CASES = {
+    "https to a key": ("{segmind}/files/photo.png", "s3://results/erased/cup.png"),
+    "s3 to a key": (PHOTO, "s3://results/erased/cup.png"),
+    "https to a prefix": ("{segmind}/files/photo.png", "s3://results/erased/"),
+    "s3 to a prefix": (PHOTO, "s3://results/erased/"),
+}
+"""Source and destination by the case's name."""
+
+_numbers = count()
+
+PREPARE = "import airflow.sdk, airflow.sdk.execution_time.supervisor, airflow.sdk.execution_time.task_runner"
+"""What a forked task process of Airflow 3 has imported before it parses the DAG file."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The milliseconds of CPU that one image takes in one case."""
+
+    case: str
+    warm: bool
+    ours: tuple[float, ...]
+    script: tuple[float, ...]
+    requests: int  # of each, the same for both
+
+
+class Store:
+    """What Airflow 3.3 gives a task to remember things by, in memory."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, str] = {}
+
+    def get(self, key: str, default: object = None) -> Any:
+        """Return a value as JSON gives it back."""
+        return json.loads(self._values[key]) if key in self._values else default
+
+    def set(self, key: str, value: object, **_: object) -> None:
+        """Keep a value."""
+        self._values[key] = json.dumps(value)
+
+    def delete(self, key: str) -> None:
+        """Drop a value."""
+        self._values.pop(key, None)
+
+
+class TaskInstance:
+    """As much of Airflow's task instance as the operator uses."""
+
+    max_tries = 0
+
+    def xcom_push(self, key: str, value: object) -> None:
+        """Accept a value, as nobody reads it here."""
+
+
+def submit(image: str, destination: str, store: Store) -> dict[str, Any]:
+    """Run our first part and return the event that the trigger would send."""
+    from airflow.sdk.exceptions import TaskDeferred
+
+    from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
+
+    operator = BriaEraseForegroundOperator(task_id="erase", image=image, destination=destination)
+    context: Any = {"ti": TaskInstance(), "task_state_store": store}
+    try:
+        operator.execute(context)
+    except TaskDeferred as deferral:
+        _, arguments = deferral.trigger.serialize()
+    url = json.loads(os.environ["AIRFLOW_CONN_SEGMIND_DEFAULT"])["host"] + "/files/result.png"
+    return {"request_id": arguments["request_id"], "status": "COMPLETED", "output_urls": [url], "output_url": url}
+
+
+def collect(image: str, destination: str, store: Store, event: dict[str, Any]) -> None:
+    """Run our second part."""
+    from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
+
+    operator = BriaEraseForegroundOperator(task_id="erase", image=image, destination=destination)
+    context: Any = {"ti": TaskInstance(), "task_state_store": store}
+    operator.execute_complete(context, event)
+
+
+def run_ours(image: str, destination: str) -> None:
+    """Run both parts in this process."""
+    store = Store()
+    collect(image, destination, store, submit(image, destination, store))
+
+
+def run_script(image: str, destination: str) -> None:
+    """Erase one image as a short script would; the same requests as ours."""
+    import httpx
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+
+    segmind = json.loads(os.environ["AIRFLOW_CONN_SEGMIND_DEFAULT"])["host"]
+    s3, url = S3Hook(), image
+    client = s3.get_conn()
+    to_bucket, _, to_key = destination.removeprefix("s3://").partition("/")
+    is_prefix = to_key.endswith("/")
+    stem = image.rpartition("/")[2].rpartition(".")[0]
+    if image.startswith("s3://"):
+        bucket, _, key = image.removeprefix("s3://").partition("/")
+        client.get_object(Bucket=bucket, Key=key, Range="bytes=0-262143")["Body"].read()
+        url = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=4200)
+    client.head_bucket(Bucket=to_bucket)
+    for extension in ("png", "jpg", "webp") if is_prefix else ():
+        with suppress(ClientError):
+            client.head_object(Bucket=to_bucket, Key=f"{to_key}{stem}.{extension}")
+    with httpx.Client(headers={"x-api-key": KEY}, timeout=30) as http:
+        http.post(f"{segmind}/v2/bria-erase-foreground", json={"image": url}).raise_for_status()
+        with tempfile.TemporaryFile() as file:
+            with http.stream("GET", f"{segmind}/files/result.png") as response:
+                for piece in response.iter_bytes():
+                    file.write(piece)
+            file.seek(0)
+            if is_prefix:
+                to_key = f"{to_key}{stem}.png"
+                with suppress(ClientError):
+                    client.head_object(Bucket=to_bucket, Key=to_key)
+            s3.load_file_obj(cast(Any, file), to_key, to_bucket, replace=True)
+
+
+def cpu_of(run: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+    """Return the milliseconds of CPU that a call took in all threads, and what it returned."""
+    began = time.process_time()
+    returned = run(*arguments)
+    return (time.process_time() - began) * 1000, returned
+
+
+def _places(case: str, addresses: Addresses) -> tuple[str, Iterator[str]]:
+    """Return a case's source, and a destination of its own for each image: a prefix remembers what it holds."""
+    image, destination = (text.format(segmind=addresses.segmind) for text in CASES[case])
+    return image, (destination.replace("/erased/", f"/{next(_numbers)}/") for _ in repeat(None))
+
+
+def measure_warm(case: str, addresses: Addresses, rounds: int) -> Row:
+    """Measure in this process, one image of ours and one of the script in turn."""
+    image, destinations = _places(case, addresses)
+    times: dict[str, list[float]] = {"ours": [], "script": []}
+    counted: dict[str, dict[str, int]] = {}
+    for number in range(WARM_UPS + rounds):
+        for name, run in (("ours", run_ours), ("script", run_script)):
+            addresses.requests()
+            took, _ = cpu_of(run, image, next(destinations))
+            counted[name] = addresses.requests()
+            if number >= WARM_UPS:
+                times[name].append(took)
+    return Row(case, True, tuple(times["ours"]), tuple(times["script"]), _equal(counted))
+
+
+def measure_cold(case: str, addresses: Addresses, rounds: int) -> Row:
+    """Measure in fresh processes, in turn."""
+    image, destinations = _places(case, addresses)
+    times: dict[str, list[float]] = {"ours": [], "script": []}
+    counted: dict[str, dict[str, int]] = {}
+    for number in range(rounds + 1):  # the first may have to compile
+        for name in times:
+            addresses.requests()
+            to = next(destinations)
+            if name == "ours":
+                first, kept = _fresh("submit", image, to)
+                second, _ = _fresh("collect", image, to, kept)
+                took = first + second
+            else:
+                took, _ = _fresh("script", image, to)
+            counted[name] = addresses.requests()
+            if number:
+                times[name].append(took)
+    return Row(case, False, tuple(times["ours"]), tuple(times["script"]), _equal(counted))
+
+
+def _fresh(part: str, image: str, destination: str, kept: object = None) -> tuple[float, Any]:
+    """Run one part in a fresh process; ``kept`` is what our first part leaves for the second."""
+    code = f"{PREPARE}\nfrom benchmarks.worker_parts import run_part\nrun_part()"
+    given = json.dumps([part, image, destination, kept])
+    ran = subprocess.run([sys.executable, "-c", code], check=True, input=given, capture_output=True, text=True)
+    took, left = json.loads(ran.stdout.splitlines()[-1])
+    return took, left
+
+
+def run_part() -> None:
+    """Run the part that the standard input names and print its CPU time and what it leaves, as JSON."""
+    part, image, destination, kept = json.load(sys.stdin)
+    left: Any = None
+    store = Store()
+    if part == "submit":
+        took, event = cpu_of(submit, image, destination, store)
+        left = [event, store._values]  # noqa: SLF001 - the class is of this file
+    elif part == "collect":
+        event, store._values = kept  # noqa: SLF001 - as above
+        took, _ = cpu_of(collect, image, destination, store, event)
+    else:
+        took, _ = cpu_of(run_script, image, destination)
+    print(json.dumps([took, left]))
+
+
+def _equal(counted: dict[str, dict[str, int]]) -> int:
+    """Return the number of requests of one image; both have made the same ones, or the figures compare nothing."""
+    if counted["ours"] != counted["script"]:
+        raise AssertionError(f"The requests differ: {counted}")
+    return sum(counted["ours"].values())
+
+
+def measure(
+    cases: Iterable[str] = tuple(CASES), *, warm_rounds: int = 15, cold_rounds: int = 7, segmind: str | None = None
+) -> list[Row]:
+    """
+    Measure all cases.
+
+    :param segmind: the address of a Segmind that counts requests at ``/requests``; by default one is started
+    """
+    rows = []
+    with services() as started:
+        addresses = Addresses(started.s3, segmind or started.segmind)
+        os.environ |= addresses.environment()
+        for case in cases:
+            if warm_rounds:
+                rows.append(measure_warm(case, addresses, warm_rounds))
+            if cold_rounds:
+                rows.append(measure_cold(case, addresses, cold_rounds))
+    return rows
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """Return the rows as a table: medians, and the lowest and highest in parentheses."""
+
+    def show(times: tuple[float, ...]) -> str:
+        return f"{statistics.median(times):.0f} ({min(times):.0f} to {max(times):.0f})"
+
+    lines = [
+        "| image | process | ours, ms CPU | script, ms CPU | ours / script | requests |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        ratio = statistics.median(row.ours) / statistics.median(row.script)
+        process = "warm" if row.warm else "cold"
+        lines.append(
+            f"| {row.case} | {process} | {show(row.ours)} | {show(row.script)} | {ratio:.2f} | {row.requests} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--warm-rounds", type=int, default=15)
+    parser.add_argument("--cold-rounds", type=int, default=7)
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)
+    rows = measure(options.cases, warm_rounds=options.warm_rounds, cold_rounds=options.cold_rounds)
+    print(as_markdown(rows))
+
+
+if __name__ == "__main__":
+    main()
