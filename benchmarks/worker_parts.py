@@ -5,9 +5,10 @@ The CPU time of the two worker parts of one deferrable image, next to a script t
 event that the trigger would send. The *script* is what a user would write with ``httpx.Client`` and ``S3Hook``: the
 same checks before paying, one POST, the download to a temporary file, ``load_file_obj``. Neither waits for the job.
 
-Warm: both in one process, after three images of each. Cold: each of our parts in a fresh process and the script in one
-fresh process; what Airflow's task process has imported by then is imported first and not counted. Ours and the script
-alternate. CPU time is that of the process, all threads included.
+Warm: both in one process, after three images of each. Cold: each of our parts in a fresh process, the script in one
+fresh process, and the script cut in two like ours, so that each half needs its own clients; what Airflow's task process
+has imported by then is imported first and not counted. They alternate. CPU time is that of the process, all threads
+included. The servers run in another process and count the requests, which must be the same for all.
 
 Run it from the root of the repository: ``python -m benchmarks.worker_parts``.
 """
@@ -26,10 +27,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, repeat
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.worker_services import KEY, PHOTO, Addresses, services
+
+if TYPE_CHECKING:
+    import httpx
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
 WARM_UPS = 3
 CASES = {
@@ -42,8 +48,18 @@ CASES = {
 
 _numbers = count()
 
-PREPARE = "import airflow.sdk, airflow.sdk.execution_time.supervisor, airflow.sdk.execution_time.task_runner"
-"""What a forked task process of Airflow 3 has imported before it parses the DAG file."""
+PREPARE = """
+import gc
+import airflow.sdk, airflow.sdk.execution_time.supervisor, airflow.sdk.execution_time.task_runner
+airflow.sdk.execution_time.task_runner.get_listener_manager()
+gc.collect()
+gc.freeze()
+"""
+"""
+What a task process of Airflow 3 has behind it when it parses the DAG file: imports and the loading of plugins. It is
+forked from a process that has frozen its objects (``LocalExecutor._spawn_workers_with_gc_freeze``). Without that, one
+full garbage collection of Airflow's own objects, 110 ms, falls into about each process that imports boto3.
+"""
 
 
 @dataclass(frozen=True)
@@ -54,26 +70,27 @@ class Row:
     warm: bool
     ours: tuple[float, ...]
     script: tuple[float, ...]
-    requests: int  # of each, the same for both
+    halves: tuple[float, ...]  # the script cut in two processes, as ours is; none where warm
+    requests: int  # of each, the same for all
 
 
 class Store:
     """What Airflow 3.3 gives a task to remember things by, in memory."""
 
-    def __init__(self) -> None:
-        self._values: dict[str, str] = {}
+    def __init__(self, values: dict[str, str] | None = None) -> None:
+        self.values = dict(values or {})
 
     def get(self, key: str, default: object = None) -> Any:
         """Return a value as JSON gives it back."""
-        return json.loads(self._values[key]) if key in self._values else default
+        return json.loads(self.values[key]) if key in self.values else default
 
     def set(self, key: str, value: object, **_: object) -> None:
         """Keep a value."""
-        self._values[key] = json.dumps(value)
+        self.values[key] = json.dumps(value)
 
     def delete(self, key: str) -> None:
         """Drop a value."""
-        self._values.pop(key, None)
+        self.values.pop(key, None)
 
 
 class TaskInstance:
@@ -97,7 +114,7 @@ def submit(image: str, destination: str, store: Store) -> dict[str, Any]:
         operator.execute(context)
     except TaskDeferred as deferral:
         _, arguments = deferral.trigger.serialize()
-    url = json.loads(os.environ["AIRFLOW_CONN_SEGMIND_DEFAULT"])["host"] + "/files/result.png"
+    url = f"{segmind_url()}/files/result.png"
     return {"request_id": arguments["request_id"], "status": "COMPLETED", "output_urls": [url], "output_url": url}
 
 
@@ -116,38 +133,61 @@ def run_ours(image: str, destination: str) -> None:
     collect(image, destination, store, submit(image, destination, store))
 
 
-def run_script(image: str, destination: str) -> None:
-    """Erase one image as a short script would; the same requests as ours."""
-    import httpx
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+def script_submit(s3: S3Hook, http: httpx.Client, image: str, destination: str) -> str:
+    """Check and submit one image as a short script would, with the requests of our first part; return its target."""
     from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-    segmind = json.loads(os.environ["AIRFLOW_CONN_SEGMIND_DEFAULT"])["host"]
-    s3, url = S3Hook(), image
-    client = s3.get_conn()
-    to_bucket, _, to_key = destination.removeprefix("s3://").partition("/")
-    is_prefix = to_key.endswith("/")
-    stem = image.rpartition("/")[2].rpartition(".")[0]
+    client, url = s3.get_conn(), image
+    bucket, _, target = destination.removeprefix("s3://").partition("/")
     if image.startswith("s3://"):
-        bucket, _, key = image.removeprefix("s3://").partition("/")
-        client.get_object(Bucket=bucket, Key=key, Range="bytes=0-262143")["Body"].read()
-        url = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=4200)
-    client.head_bucket(Bucket=to_bucket)
-    for extension in ("png", "jpg", "webp") if is_prefix else ():
-        with suppress(ClientError):
-            client.head_object(Bucket=to_bucket, Key=f"{to_key}{stem}.{extension}")
-    with httpx.Client(headers={"x-api-key": KEY}, timeout=30) as http:
-        http.post(f"{segmind}/v2/bria-erase-foreground", json={"image": url}).raise_for_status()
-        with tempfile.TemporaryFile() as file:
-            with http.stream("GET", f"{segmind}/files/result.png") as response:
-                for piece in response.iter_bytes():
-                    file.write(piece)
-            file.seek(0)
-            if is_prefix:
-                to_key = f"{to_key}{stem}.png"
-                with suppress(ClientError):
-                    client.head_object(Bucket=to_bucket, Key=to_key)
-            s3.load_file_obj(cast(Any, file), to_key, to_bucket, replace=True)
+        photos, _, key = image.removeprefix("s3://").partition("/")
+        client.get_object(Bucket=photos, Key=key, Range="bytes=0-262143")["Body"].read()
+        url = client.generate_presigned_url("get_object", Params={"Bucket": photos, "Key": key}, ExpiresIn=4200)
+    client.head_bucket(Bucket=bucket)
+    if target.endswith("/"):
+        target += image.rpartition("/")[2].rpartition(".")[0]
+        for extension in (".png", ".jpg", ".webp"):
+            with suppress(ClientError):
+                client.head_object(Bucket=bucket, Key=f"{target}{extension}")
+    headers = {"x-api-key": KEY}
+    http.post(f"{segmind_url()}/v2/bria-erase-foreground", json={"image": url}, headers=headers).raise_for_status()
+    return f"s3://{bucket}/{target}"
+
+
+def script_collect(s3: S3Hook, http: httpx.Client, target: str) -> None:
+    """Store the result of one image as a short script would, with the requests of our second part."""
+    from botocore.exceptions import ClientError
+
+    bucket, _, key = target.removeprefix("s3://").partition("/")
+    with tempfile.TemporaryFile() as file:
+        with http.stream("GET", f"{segmind_url()}/files/result.png") as response:
+            for piece in response.iter_bytes():
+                file.write(piece)
+        file.seek(0)
+        if not key.endswith(".png"):
+            key += ".png"
+            with suppress(ClientError):
+                s3.get_conn().head_object(Bucket=bucket, Key=key)
+        s3.load_file_obj(cast(Any, file), key, bucket, replace=True)
+
+
+def run_script(part: str, *arguments: str) -> str:
+    """Run a part of the script, or both (``"script"``) with one client each for S3 and HTTP."""
+    import httpx
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    with httpx.Client(timeout=30) as http:
+        s3 = S3Hook()
+        target = arguments[0] if part == "script collect" else script_submit(s3, http, *arguments)
+        if part != "script submit":
+            script_collect(s3, http, target)
+    return target
+
+
+def segmind_url() -> str:
+    """Return the address of the Segmind of the connection."""
+    url: str = json.loads(os.environ["AIRFLOW_CONN_SEGMIND_DEFAULT"])["host"]
+    return url
 
 
 def cpu_of(run: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
@@ -166,41 +206,44 @@ def _places(case: str, addresses: Addresses) -> tuple[str, Iterator[str]]:
 def measure_warm(case: str, addresses: Addresses, rounds: int) -> Row:
     """Measure in this process, one image of ours and one of the script in turn."""
     image, destinations = _places(case, addresses)
-    times: dict[str, list[float]] = {"ours": [], "script": []}
+    runs: dict[str, Callable[..., Any]] = {"ours": run_ours, "script": partial(run_script, "script")}
+    times: dict[str, list[float]] = {name: [] for name in runs}
     counted: dict[str, dict[str, int]] = {}
     for number in range(WARM_UPS + rounds):
-        for name, run in (("ours", run_ours), ("script", run_script)):
+        for name, run in runs.items():
             addresses.requests()
             took, _ = cpu_of(run, image, next(destinations))
             counted[name] = addresses.requests()
             if number >= WARM_UPS:
                 times[name].append(took)
-    return Row(case, True, tuple(times["ours"]), tuple(times["script"]), _equal(counted))
+    return Row(case, True, tuple(times["ours"]), tuple(times["script"]), (), _equal(counted))
 
 
 def measure_cold(case: str, addresses: Addresses, rounds: int) -> Row:
     """Measure in fresh processes, in turn."""
     image, destinations = _places(case, addresses)
-    times: dict[str, list[float]] = {"ours": [], "script": []}
+    times: dict[str, list[float]] = {"ours": [], "script": [], "halves": []}
     counted: dict[str, dict[str, int]] = {}
     for number in range(rounds + 1):  # the first may have to compile
         for name in times:
             addresses.requests()
             to = next(destinations)
-            if name == "ours":
-                first, kept = _fresh("submit", image, to)
-                second, _ = _fresh("collect", image, to, kept)
-                took = first + second
-            else:
+            if name == "script":
                 took, _ = _fresh("script", image, to)
+            else:
+                prefix = "" if name == "ours" else "script "
+                first, kept = _fresh(f"{prefix}submit", image, to)
+                second, _ = _fresh(f"{prefix}collect", image, to, kept)
+                took = first + second
             counted[name] = addresses.requests()
             if number:
                 times[name].append(took)
-    return Row(case, False, tuple(times["ours"]), tuple(times["script"]), _equal(counted))
+    ours, script, halves = map(tuple, times.values())
+    return Row(case, False, ours, script, halves, _equal(counted))
 
 
 def _fresh(part: str, image: str, destination: str, kept: object = None) -> tuple[float, Any]:
-    """Run one part in a fresh process; ``kept`` is what our first part leaves for the second."""
+    """Run one part in a fresh process; ``kept`` is what the first part leaves for the second."""
     code = f"{PREPARE}\nfrom benchmarks.worker_parts import run_part\nrun_part()"
     given = json.dumps([part, image, destination, kept])
     ran = subprocess.run([sys.executable, "-c", code], check=True, input=given, capture_output=True, text=True)
@@ -211,22 +254,20 @@ def _fresh(part: str, image: str, destination: str, kept: object = None) -> tupl
 def run_part() -> None:
     """Run the part that the standard input names and print its CPU time and what it leaves, as JSON."""
     part, image, destination, kept = json.load(sys.stdin)
-    left: Any = None
-    store = Store()
+    store = Store(kept[1] if part == "collect" else None)
     if part == "submit":
         took, event = cpu_of(submit, image, destination, store)
-        left = [event, store._values]  # noqa: SLF001 - the class is of this file
+        left: Any = [event, store.values]
     elif part == "collect":
-        event, store._values = kept  # noqa: SLF001 - as above
-        took, _ = cpu_of(collect, image, destination, store, event)
+        took, left = cpu_of(collect, image, destination, store, kept[0])
     else:
-        took, _ = cpu_of(run_script, image, destination)
+        took, left = cpu_of(run_script, part, *([kept] if part == "script collect" else [image, destination]))
     print(json.dumps([took, left]))
 
 
 def _equal(counted: dict[str, dict[str, int]]) -> int:
-    """Return the number of requests of one image; both have made the same ones, or the figures compare nothing."""
-    if counted["ours"] != counted["script"]:
+    """Return the number of requests of one image; all have made the same ones, or the figures compare nothing."""
+    if any(each != counted["ours"] for each in counted.values()):
         raise AssertionError(f"The requests differ: {counted}")
     return sum(counted["ours"].values())
 
@@ -240,9 +281,9 @@ def measure(
     :param segmind: the address of a Segmind that counts requests at ``/requests``; by default one is started
     """
     rows = []
-    with services() as started:
+    with tempfile.TemporaryDirectory() as home, services() as started:
         addresses = Addresses(started.s3, segmind or started.segmind)
-        os.environ |= addresses.environment()
+        os.environ |= addresses.environment() | {"AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
         for case in cases:
             if warm_rounds:
                 rows.append(measure_warm(case, addresses, warm_rounds))
@@ -258,15 +299,14 @@ def as_markdown(rows: Sequence[Row]) -> str:
         return f"{statistics.median(times):.0f} ({min(times):.0f} to {max(times):.0f})"
 
     lines = [
-        "| image | process | ours, ms CPU | script, ms CPU | ours / script | requests |",
-        "|---|---|---|---|---|---|",
+        "| image | process | ours, ms CPU | script, ms CPU | script in two processes | ours / script | requests |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        ratio = statistics.median(row.ours) / statistics.median(row.script)
-        process = "warm" if row.warm else "cold"
-        lines.append(
-            f"| {row.case} | {process} | {show(row.ours)} | {show(row.script)} | {ratio:.2f} | {row.requests} |"
-        )
+        ratio = f"{statistics.median(row.ours) / statistics.median(row.script):.2f}"
+        process, halves = "warm" if row.warm else "cold", show(row.halves) if row.halves else ""
+        cells = (row.case, process, show(row.ours), show(row.script), halves, ratio, str(row.requests))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
