@@ -188,11 +188,14 @@ def _make_client(hook: S3Hook) -> Any:
     return client
 
 
-def _sign_urls_with_sigv4(signature_version: Any, **_: object) -> str | None:
-    """Sign URLs with SigV4 where boto would use its predecessor, which AWS no longer takes in every region."""
-    is_url = isinstance(signature_version, str) and signature_version.endswith("-query")
-    # Access points of several regions and directory buckets have signatures of their own.
-    return "s3v4-query" if is_url and not signature_version.startswith(("v4a", "v4-s3express")) else None
+def _sign_urls_with_sigv4(signature_version: object, **_: object) -> str | None:
+    """
+    Sign URLs with SigV4 where boto would use its predecessor, which AWS does not take in every region.
+
+    Access points of several regions and directory buckets have signatures of their own, and a connection can say that
+    nothing is signed.
+    """
+    return "s3v4-query" if signature_version in ("s3-query", "v4-query", "s3v4-query") else None
 
 
 def _tell_signing_region(parsed: dict[str, Any], context: Mapping[str, Any], **_: object) -> None:
