@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, repeat
@@ -47,6 +47,13 @@ CASES = {
 """Source and destination by the case's name."""
 
 _numbers = count()
+
+CHECKED = {
+    "none, it stays at Segmind": None,
+    "an S3 key": CASES["https to a key"][1],
+    "an S3 prefix": "s3://results/erased/",
+}
+"""Destinations whose checks are measured, all with an https source: what is in S3 then is the destination alone."""
 
 PREPARE = """
 import gc
@@ -72,6 +79,15 @@ class Row:
     script: tuple[float, ...]
     halves: tuple[float, ...]  # the script cut in two processes, as ours is; none where warm
     requests: int  # of each, the same for all
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """The milliseconds of CPU of our first part with one destination; what its check costs is the difference."""
+
+    destination: str
+    warm: tuple[float, ...]
+    cold: tuple[float, ...]
 
 
 class Store:
@@ -102,7 +118,7 @@ class TaskInstance:
         """Accept a value, as nobody reads it here."""
 
 
-def submit(image: str, destination: str, store: Store) -> dict[str, Any]:
+def submit(image: str, destination: str | None, store: Store) -> dict[str, Any]:
     """Run our first part and return the event that the trigger would send."""
     from airflow.sdk.exceptions import TaskDeferred
 
@@ -242,7 +258,7 @@ def measure_cold(case: str, addresses: Addresses, rounds: int) -> Row:
     return Row(case, False, ours, script, halves, _equal(counted))
 
 
-def _fresh(part: str, image: str, destination: str, kept: object = None) -> tuple[float, Any]:
+def _fresh(part: str, image: str, destination: str | None, kept: object = None) -> tuple[float, Any]:
     """Run one part in a fresh process; ``kept`` is what the first part leaves for the second."""
     code = f"{PREPARE}\nfrom benchmarks.worker_parts import run_part\nrun_part()"
     given = json.dumps([part, image, destination, kept])
@@ -272,6 +288,15 @@ def _equal(counted: dict[str, dict[str, int]]) -> int:
     return sum(counted["ours"].values())
 
 
+@contextmanager
+def airflow_with(segmind: str | None) -> Iterator[Addresses]:
+    """Start the servers and let Airflow's connections lead to them; see :func:`measure`."""
+    with tempfile.TemporaryDirectory() as home, services() as started:
+        addresses = Addresses(started.s3, segmind or started.segmind)
+        os.environ |= addresses.environment() | {"AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+        yield addresses
+
+
 def measure(
     cases: Iterable[str] = tuple(CASES), *, warm_rounds: int = 15, cold_rounds: int = 7, segmind: str | None = None
 ) -> list[Row]:
@@ -281,9 +306,7 @@ def measure(
     :param segmind: the address of a Segmind that counts requests at ``/requests``; by default one is started
     """
     rows = []
-    with tempfile.TemporaryDirectory() as home, services() as started:
-        addresses = Addresses(started.s3, segmind or started.segmind)
-        os.environ |= addresses.environment() | {"AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    with airflow_with(segmind) as addresses:
         for case in cases:
             if warm_rounds:
                 rows.append(measure_warm(case, addresses, warm_rounds))
@@ -292,34 +315,61 @@ def measure(
     return rows
 
 
+def measure_checks(*, warm_rounds: int = 15, cold_rounds: int = 7, segmind: str | None = None) -> list[CheckRow]:
+    """Measure our first part with and without a destination to check, in turn; see :func:`measure`."""
+    warm: dict[str, list[float]] = {name: [] for name in CHECKED}
+    cold: dict[str, list[float]] = {name: [] for name in CHECKED}
+    with airflow_with(segmind) as addresses:
+        image = f"{addresses.segmind}/files/photo.png"
+        for number in range(WARM_UPS + warm_rounds):
+            for name, to in CHECKED.items():
+                took, _ = cpu_of(submit, image, to, Store())
+                warm[name] += [took] if number >= WARM_UPS else []
+        for number in range(cold_rounds + 1):
+            for name, to in CHECKED.items():
+                took, _ = _fresh("submit", image, to)
+                cold[name] += [took] if number else []
+    return [CheckRow(name, tuple(warm[name]), tuple(cold[name])) for name in CHECKED]
+
+
+def _show(times: tuple[float, ...]) -> str:
+    return f"{statistics.median(times):.0f} ({min(times):.0f} to {max(times):.0f})" if times else ""
+
+
 def as_markdown(rows: Sequence[Row]) -> str:
     """Return the rows as a table: medians, and the lowest and highest in parentheses."""
-
-    def show(times: tuple[float, ...]) -> str:
-        return f"{statistics.median(times):.0f} ({min(times):.0f} to {max(times):.0f})"
-
     lines = [
         "| image | process | ours, ms CPU | script, ms CPU | script in two processes | ours / script | requests |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         ratio = f"{statistics.median(row.ours) / statistics.median(row.script):.2f}"
-        process, halves = "warm" if row.warm else "cold", show(row.halves) if row.halves else ""
-        cells = (row.case, process, show(row.ours), show(row.script), halves, ratio, str(row.requests))
-        lines.append(f"| {' | '.join(cells)} |")
+        figures = (_show(row.ours), _show(row.script), _show(row.halves), ratio, str(row.requests))
+        lines.append(f"| {' | '.join((row.case, 'warm' if row.warm else 'cold', *figures))} |")
     return "\n".join(lines)
+
+
+def checks_as_markdown(rows: Sequence[CheckRow]) -> str:
+    """Return the rows as a table: medians, and the lowest and highest in parentheses."""
+    lines = ["| destination of an https image | first part warm, ms CPU | cold |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {row.destination} | {_show(row.warm)} | {_show(row.cold)} |" for row in rows)])
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser = argparse.ArgumentParser(description="Measure the CPU time of the worker parts of one image.")
+    parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--warm-rounds", type=int, default=15)
     parser.add_argument("--cold-rounds", type=int, default=7)
+    parser.add_argument("--checks", action="store_true", help="measure only what the check before paying costs")
     options = parser.parse_args()
+    rounds = {"warm_rounds": options.warm_rounds, "cold_rounds": options.cold_rounds}
     logging.disable(logging.WARNING)
-    rows = measure(options.cases, warm_rounds=options.warm_rounds, cold_rounds=options.cold_rounds)
-    print(as_markdown(rows))
+    print(
+        checks_as_markdown(measure_checks(**rounds))
+        if options.checks
+        else as_markdown(measure(options.cases, **rounds))
+    )
 
 
 if __name__ == "__main__":
