@@ -85,9 +85,9 @@ def check_destination(destination: Destination, *, aws_conn_id: str | None) -> N
 
     What only a write can show (a policy that allows reading alone, a full disk) is not found here.
 
-    S3 is asked even where ``if_exists`` does not need it, at a full name that is to be overwritten. That takes 0.14 s of
-    CPU in a process that needs boto3 for nothing else, and 2 ms in one that has its client (docs/performance.md).
-    Without it, each of a thousand tasks with a misspelt bucket would pay before the first one fails.
+    S3 is asked even where ``if_exists`` does not need it, at a full name that is to be overwritten. That takes 0.14 s
+    of CPU in a process that needs boto3 for nothing else, and 2 ms in one that has its client. Without it, each of a
+    thousand tasks with a misspelt bucket would pay before the first one fails.
     """
     location = destination.location
     if location.kind == "s3":
