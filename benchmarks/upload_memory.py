@@ -13,6 +13,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +28,14 @@ server.start()
 print("http://%s:%s" % server.get_host_and_port(), flush=True)
 sys.stdin.read()
 """
+
+
+@dataclass(frozen=True)
+class Row:
+    """How much memory an upload took on top of what its process had before, in MiB."""
+
+    upload: str
+    extra_mib: float
 
 
 def put_ours(file: BinaryIO, key: str) -> None:
@@ -56,7 +66,7 @@ def memory(field: str) -> int:
     return int(status.partition(f"{field}:")[2].split()[0]) * 1024
 
 
-def measure(name: str) -> None:
+def run_upload(name: str) -> None:
     """Print the extra bytes of one upload; runs in a process of its own."""
     put = {"ours": put_ours, "boto3": put_boto3}[name]
     put(io.BytesIO(bytes(MIB)), "small")
@@ -70,8 +80,8 @@ def measure(name: str) -> None:
         print(memory("VmHWM") - before)
 
 
-def main() -> None:
-    """Measure both and print."""
+def measure() -> list[Row]:
+    """Measure both uploads, each in a fresh process."""
     with subprocess.Popen(
         [sys.executable, "-c", SERVER],
         stdin=subprocess.PIPE,
@@ -86,13 +96,25 @@ def main() -> None:
         environment = {**os.environ, "AIRFLOW_CONN_AWS_DEFAULT": connection}
         make_bucket = "from airflow.providers.amazon.aws.hooks.s3 import S3Hook; S3Hook().create_bucket('results')"
         subprocess.run([sys.executable, "-c", make_bucket], check=True, env=environment, capture_output=True)
-        print(f"Storing {SIZE // MIB} MiB in S3 takes, on top of what the process had before:")
+        rows = []
         for name in ("ours", "boto3"):
             command = [sys.executable, "-m", "benchmarks.upload_memory", name]
             ran = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
-            print(f"  {name}: {int(ran.stdout.split()[-1]) / MIB:.0f} MiB")
+            rows.append(Row(name, int(ran.stdout.split()[-1]) / MIB))
         server.stdin.close()
+    return rows
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """Return the rows as a table."""
+    lines = [f"| upload of {SIZE // MIB} MiB | extra memory, MiB |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {row.upload} | {row.extra_mib:.0f} |" for row in rows)])
+
+
+def main() -> None:
+    """Measure both and print."""
+    print(as_markdown(measure()))
 
 
 if __name__ == "__main__":
-    measure(sys.argv[1]) if len(sys.argv) > 1 else main()
+    run_upload(sys.argv[1]) if len(sys.argv) > 1 else main()

@@ -27,6 +27,7 @@ ORDER = (
     ("api.polling",),
     ("files.formats",),
     ("files.location",),
+    ("files.s3_client",),
     ("files.s3",),
     ("files.provenance",),
     ("files.source",),

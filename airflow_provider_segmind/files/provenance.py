@@ -15,16 +15,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import quote, unquote
 
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
 from airflow_provider_segmind.files.formats import HEAD, file_digest, sniff
 from airflow_provider_segmind.files.location import Location, object_store
-from airflow_provider_segmind.files.s3 import error_code, s3_errors, s3_hook
-
-if TYPE_CHECKING:
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow_provider_segmind.files.s3 import error_code, s3_errors
+from airflow_provider_segmind.files.s3_client import s3_hook
 
 _MAX_METADATA = 2048  # S3's limit for all names and values together
 _SAFE = "".join(chr(code) for code in range(33, 127) if chr(code) != "%")
@@ -81,17 +79,14 @@ class StoredResult:
     provenance: Provenance | None  # None where it is not known
 
 
-def find_at(
-    location: Location, aws_conn_id: str | None, hook: S3Hook | None = None, *, must_see: bool = False
-) -> StoredResult | None:
+def find_at(location: Location, aws_conn_id: str | None, *, must_see: bool = False) -> StoredResult | None:
     """
     Return what is at a location, ``None`` where nothing is.
 
-    :param hook: for S3, where one is there already: a client takes longer to make than to use
     :param must_see: raise where S3 does not say whether there is an object, instead of taking it for absent
     """
     if location.kind == "s3":
-        return _find_in_s3(location, aws_conn_id, hook, must_see=must_see)
+        return _find_in_s3(location, aws_conn_id, must_see=must_see)
     if location.kind == "object":
         with object_store(location) as (fs, name):
             if not fs.exists(name):
@@ -111,14 +106,12 @@ def find_at(
         raise SegmindStorageError(f"{location.where} cannot be read: {error.strerror or error}.") from None
 
 
-def _find_in_s3(
-    location: Location, aws_conn_id: str | None, hook: S3Hook | None, *, must_see: bool
-) -> StoredResult | None:
+def _find_in_s3(location: Location, aws_conn_id: str | None, *, must_see: bool) -> StoredResult | None:
     from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
     with s3_errors(location, aws_conn_id):
         try:
-            client = (hook or s3_hook(location, aws_conn_id)).get_conn()
+            client = s3_hook(location, aws_conn_id).get_conn()
             found = client.head_object(Bucket=location.bucket, Key=location.key)
         except ClientError as error:
             # To a role that may not list the bucket, S3 answers 403 for an object that is not there, too.

@@ -1,4 +1,4 @@
-"""S3 for images and results: a client with bounded timeouts, the head of an object, presigned URLs, clear errors."""
+"""S3 for images and results: upload arguments, the head of an object, presigned URLs, uploads, clear errors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
 from airflow_provider_segmind.files.location import Location
+from airflow_provider_segmind.files.s3_client import SIGNING_REGION, s3_hook, write_headers
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
 MAX_PRESIGNED_SECONDS = 7 * 24 * 3600  # SigV4 allows no more
 
-# botocore's own are 60 s and 5 attempts for each request: a dead endpoint would hold a worker slot for ten minutes.
-_CONFIG = {"connect_timeout": 10, "read_timeout": 60, "retries": {"mode": "standard", "total_max_attempts": 3}}
 # Errors with a 4xx status that a retry may end.
 _TEMPORARY = frozenset(
     {"RequestTimeout", "ExpiredToken", "NoSuchUpload", "BadDigest", "IncompleteBody", "OperationAborted"}
@@ -90,29 +89,6 @@ def _fault_of(name: object, argument: Any) -> str | None:
     return f"['Metadata'] has {size} bytes. At most {_MAX_USER_METADATA} fit." if size > _MAX_USER_METADATA else None
 
 
-def s3_hook(location: Location, aws_conn_id: str | None, *, sigv4: bool = False, **options: Any) -> S3Hook:
-    """
-    Return a hook whose client is built. The connection's ``config_kwargs`` override the defaults here.
-
-    :param aws_conn_id: unless the location names a connection; ``None`` is boto's default chain
-    :param sigv4: sign with SigV4 whatever the connection says
-    """
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-    from botocore.config import Config  # type: ignore[import-untyped]
-
-    conn_id = location.conn_id or aws_conn_id
-    hook = S3Hook(aws_conn_id=conn_id, **options)
-    try:
-        config = Config(**_CONFIG).merge(hook.config)
-        hook.conn_config.botocore_config = config.merge(Config(signature_version="s3v4")) if sigv4 else config
-        hook.get_conn()
-    except (TypeError, ValueError) as error:  # an unknown name in config_kwargs, an invalid endpoint_url
-        raise SegmindInputError(
-            f"aws_conn_id: no S3 client can be made from the connection {conn_id!r}: {_reason(error)}"
-        ) from error
-    return hook
-
-
 @dataclass(frozen=True, slots=True)
 class ObjectHead:
     """The first bytes of an object, its ETag (where a store has none, when it was modified), and its region."""
@@ -128,23 +104,14 @@ def read_head(location: Location, aws_conn_id: str | None, length: int) -> Objec
 
     Unlike a HEAD it also shows that an object is archived, and S3 says in words why it refuses.
     """
-    regions: list[str] = []
-
-    def watch(response: Any, **_: object) -> None:
-        # S3 tells the bucket's region when it is asked in another one. botocore follows such a response, but goes on
-        # signing URLs for the client's region, which S3 then refuses.
-        if response and (region := response[0].headers.get("x-amz-bucket-region")):
-            regions.append(region)
-
     with s3_errors(location, aws_conn_id):
-        client = s3_hook(location, aws_conn_id, sigv4=True).get_conn()
-        client.meta.events.register_first("needs-retry.s3", watch)
+        client = s3_hook(location, aws_conn_id).get_conn()
         found = client.get_object(Bucket=location.bucket, Key=location.key, Range=f"bytes=0-{length - 1}")
         with closing(found["Body"]) as body:
             data = body.read(length)  # a store that ignores ranges sends the whole object
         if not data:
             raise SegmindInputError(f"{location.where} is empty. Upload it again.")
-        region = regions[-1] if regions else client.meta.region_name
+        region = found["ResponseMetadata"][SIGNING_REGION] or client.meta.region_name
         return ObjectHead(data, str(found.get("ETag") or found.get("LastModified")), region)
 
 
@@ -162,7 +129,9 @@ def presign(location: Location, *, aws_conn_id: str | None, valid_for: float, re
     region = region or read_head(location, aws_conn_id, 1).region
     seconds = min(max(math.ceil(min(valid_for, MAX_PRESIGNED_SECONDS)), 1), MAX_PRESIGNED_SECONDS)
     with s3_errors(location, aws_conn_id):
-        client = s3_hook(location, aws_conn_id, sigv4=True, region_name=region).get_conn()
+        client = s3_hook(location, aws_conn_id).get_conn()
+        if region != client.meta.region_name:
+            client = s3_hook(location, aws_conn_id, region=region).get_conn()
         params = {"Bucket": location.bucket, "Key": location.key}
         url: str = client.generate_presigned_url("get_object", Params=params, ExpiresIn=seconds)
     return url
@@ -187,25 +156,14 @@ def upload(hook: S3Hook, file: BinaryIO, location: Location, headers: Mapping[st
 
     :param headers: of the request that makes the object appear: a condition on what is there
     """
-    config, events = hook.transfer_config, hook.get_conn().meta.events
-    config.use_threads = False  # one part at a time: boto3's threads keep ten parts in memory
+    config = hook.transfer_config
+    config.use_threads = False  # one part at a time: boto3's threads keep ten parts in memory, and lack our headers
     config.preferred_transfer_client = "classic"  # the only one that lets a request have headers of our own
-
-    def add_headers(params: dict[str, Any], **_: object) -> None:
-        params["headers"].update(headers)
-
-    # The upload takes no condition among its arguments, though S3 does with the requests that it consists of. A
-    # multipart upload is decided by the request that completes it.
-    operations = ("before-call.s3.PutObject", "before-call.s3.CompleteMultipartUpload")
-    for operation in operations:
-        events.register(operation, add_headers)
     try:
-        hook.load_file_obj(_LeftOpen(file), key=location.key, bucket_name=location.bucket, replace=True)
+        with write_headers(headers):
+            hook.load_file_obj(_LeftOpen(file), key=location.key, bucket_name=location.bucket, replace=True)
     except ValueError as error:
         raise SegmindInputError(f"{location.where}: this boto3 refuses an argument ({redact(error)}).") from error
-    finally:
-        for operation in operations:
-            events.unregister(operation, add_headers)
 
 
 @contextmanager

@@ -32,7 +32,8 @@ from airflow_provider_segmind.files.location import (
     unusable,
     without_query,
 )
-from airflow_provider_segmind.files.s3 import presign, read_head, s3_errors, s3_hook
+from airflow_provider_segmind.files.s3 import presign, read_head, s3_errors
+from airflow_provider_segmind.files.s3_client import s3_hook
 
 if TYPE_CHECKING:  # operations are run by workers, while DAG files that import this are parsed all the time
     from airflow_provider_segmind.api.operation import BodyReceiver, Operation

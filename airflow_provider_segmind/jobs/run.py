@@ -25,6 +25,7 @@ from airflow_provider_segmind.exceptions import (
     SegmindRateLimitError,
     SegmindStorageError,
 )
+from airflow_provider_segmind.files.s3_client import read_connections_once
 from airflow_provider_segmind.files.source import ImageFacts, data_uri
 from airflow_provider_segmind.jobs.acquire import AcquiredJob, Submission, acquire_job, collect
 from airflow_provider_segmind.jobs.checkpoint import (
@@ -100,6 +101,7 @@ class JobRun:
 
     # ------------------------------------------------------------------ submit
 
+    @read_connections_once()
     def submit(self) -> Facts | Wait:
         """
         Get a job for the inputs, the one that an earlier try has paid for or a new one.
@@ -220,6 +222,7 @@ class JobRun:
 
     # ------------------------------------------------------------------ store
 
+    @read_connections_once()
     def store(self, outcome: JobOutcome, checkpoint: Checkpoint | None) -> Facts | Wait:
         """Store what a job gave, or raise what became of it. The checkpoint stays until the result is stored."""
         if checkpoint is None and (kept := self.checkpoints.read()) and kept.request_id == outcome.request_id:
