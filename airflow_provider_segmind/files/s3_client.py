@@ -167,7 +167,11 @@ def _shared(shape: str, make: Callable[[], Any]) -> Any:
     entry = _clients.setdefault(shape, _Entry())
     with entry.lock:
         if entry.client is None or now - entry.made_at >= CLIENT_SECONDS:
-            entry.client, entry.made_at = make(), now
+            try:
+                entry.client, entry.made_at = make(), now
+            except BaseException:
+                _clients.pop(shape, None)
+                raise
         return entry.client
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from airflow_provider_segmind.exceptions import SegmindInputError
 from airflow_provider_segmind.files import s3_client
 from airflow_provider_segmind.files.location import parse_location
 from airflow_provider_segmind.files.s3_client import read_connections_once, s3_hook
@@ -251,3 +252,11 @@ def test_clients_that_have_become_old_are_not_kept(s3: S3, monkeypatch) -> None:
     monkeypatch.setattr(s3_client, "CLIENT_SECONDS", 0.0)
     client_of()
     assert len(old & set(s3_client._clients)) == 1
+
+
+def test_a_client_that_cannot_be_made_leaves_nothing_behind(s3: S3, monkeypatch) -> None:
+    connect(monkeypatch, "not a url")
+    before = set(s3_client._clients)
+    with pytest.raises(SegmindInputError, match="no S3 client can be made"):
+        client_of()
+    assert set(s3_client._clients) == before
