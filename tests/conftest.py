@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def _events_at_once(request, monkeypatch):
     """Let triggers send their event without delay. The delay is for Airflow's scheduler, which does not run here."""
     if "airflow_processes" not in request.node.nodeid and "emulator" not in request.node.nodeid:
         monkeypatch.setattr("airflow_provider_segmind.triggers.segmind.EARLIEST_EVENT", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_learned():
+    """Forget rate limits and job times of earlier tests, whose emulator may have had the same port."""
+    yield
+    session = sys.modules.get("airflow_provider_segmind.hooks.session")
+    if session is not None:
+        session._learned.clear()
 
 
 @pytest.fixture

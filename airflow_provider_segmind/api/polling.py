@@ -27,7 +27,7 @@ from airflow_provider_segmind.api.models import (
     SegmindResult,
     SegmindStatus,
 )
-from airflow_provider_segmind.api.operation import ApiContext, Operation, pause
+from airflow_provider_segmind.api.operation import ApiContext, Operation, Pause, pause
 from airflow_provider_segmind.api.parsing import (
     ResponseTooLargeError,
     error_text,
@@ -173,7 +173,7 @@ class _Wait:
         while True:
             now = api.clock()
             delay = max(self._next_delay(now, running, failures), not_before - now, _MIN_DELAY)
-            yield from pause(min(delay, max(deadline - now, _MIN_DELAY)))
+            yield Pause(min(delay, max(deadline - now, _MIN_DELAY)))
             now = api.clock()
             last = now >= deadline
             poll_until = max(deadline + LAST_POLL_OVERTIME if last else deadline, now + POLL_SECONDS)

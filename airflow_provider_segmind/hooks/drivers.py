@@ -83,7 +83,11 @@ class AsyncDriver:
                     step, value = _advance(operation, outcome)
                 if step is None:
                     return value  # type: ignore[return-value]
-                outcome = await self.perform(step)
+                outcome = None  # a wait keeps as little as possible: the garbage collector visits all of it
+                if isinstance(step, Pause):
+                    await asyncio.sleep(step.seconds)
+                else:
+                    outcome = await self.perform(step)
         finally:
             with suppress(ValueError):  # cancelled while a thread runs it; the operation ends with that thread
                 operation.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -146,13 +146,13 @@ class SegmindHook(BaseHook):
                 return key
         return None
 
-    def asession(self) -> AbstractAsyncContextManager[Session]:
-        """Lend the session that all users of the connection share on the running event loop."""
-        return session_for(self.segmind_conn_id, self.asettings)
+    async def asession(self) -> Session:
+        """Return the session that all users of the connection share on the running event loop: a context manager."""
+        return await session_for(self.segmind_conn_id, self.asettings)
 
     async def arun_operation(self, start: Callable[[ApiContext], Operation[T]]) -> T:
         """Run an operation on the running event loop; ``start`` makes it, once the connection is read."""
-        async with self.asession() as session:
+        with await self.asession() as session:
             return await session.driver.run(start(session.api))
 
     def test_connection(self) -> tuple[bool, str]:
@@ -279,7 +279,9 @@ class SegmindHook(BaseHook):
 
     async def awatch(self, job: SegmindJob, *, deadline: float, poll_interval: float | None = None) -> JobOutcome:
         """Asynchronous twin of :meth:`watch`."""
-        return await self.arun_operation(lambda api: _watch(api, job, deadline, poll_interval))
+        # Without `arun_operation`: it would be two more objects for each of the thousands of waits of a triggerer.
+        with await self.asession() as session:
+            return await session.driver.run(_watch(session.api, job, deadline, poll_interval))
 
     def get_credits(self) -> float:
         """

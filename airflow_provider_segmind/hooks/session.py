@@ -13,9 +13,10 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Self
 from weakref import WeakKeyDictionary
 
 from airflow_provider_segmind.api.operation import ApiContext, account_fingerprint
@@ -91,6 +92,8 @@ class Session:
     """
     A connection's settings, the context of its operations, and the driver that runs them, on one event loop.
 
+    As a context manager it stays open: ``with await session_for(...) as session``.
+
     :param look_up: reads the connection again, after a 401
     """
 
@@ -105,15 +108,14 @@ class Session:
         self._users = 0
         self._used_at = _now()
 
-    @asynccontextmanager
-    async def in_use(self) -> AsyncIterator[Session]:
+    def __enter__(self) -> Self:
         """Keep the session open."""
         self._users += 1
-        try:
-            yield self
-        finally:
-            self._users -= 1
-            self._used_at = _now()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._users -= 1
+        self._used_at = _now()
 
     async def wait_until_idle(self) -> None:
         """Return when nobody has used the session for ``IDLE_SECONDS``."""
@@ -199,16 +201,12 @@ class _SharedConnection:
             await session.driver.close()
 
 
-@asynccontextmanager
-async def session_for(conn_id: str, look_up: LookUp) -> AsyncIterator[Session]:
+async def session_for(conn_id: str, look_up: LookUp) -> Session:
     """
-    Lend the session of a connection on the running event loop.
+    Return the session of a connection on the running event loop. Use it as a context manager.
 
     :param look_up: reads the connection
     :raises Exception: what ``look_up`` raises, if the connection has not been read before
     """
     connections = _connections.setdefault(asyncio.get_running_loop(), {})
-    shared = connections.setdefault(conn_id, _SharedConnection(conn_id))
-    session = await shared.session(look_up)
-    async with session.in_use():
-        yield session
+    return await connections.setdefault(conn_id, _SharedConnection(conn_id)).session(look_up)

@@ -204,6 +204,6 @@ class SegmindPauseTrigger(BaseTrigger):
         if self.segmind_conn_id is None:
             await asyncio.sleep(max(self.moment - time.time(), 0.05))
             return
-        async with SegmindHook(self.segmind_conn_id).asession() as session:
+        with await SegmindHook(self.segmind_conn_id).asession() as session:
             session.api.limiter.close_until(self.moment)
             await session.driver.run(wait_for_slot(session.api))

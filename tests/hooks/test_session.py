@@ -60,7 +60,7 @@ def test_a_hundred_users_look_the_connection_up_once_and_share_one_session(monke
     connect(monkeypatch, accepting(OLD).url)
 
     async def use():
-        async with SegmindHook().asession() as session:
+        with await SegmindHook().asession() as session:
             return session
 
     async def all_of_them():
@@ -76,7 +76,7 @@ def test_connections_are_kept_apart(monkeypatch, accepting):
     connect(monkeypatch, url, NEW, "OTHER")
 
     async def use_both():
-        async with SegmindHook().asession() as one, SegmindHook("other").asession() as other:
+        with await SegmindHook().asession() as one, await SegmindHook("other").asession() as other:
             one.api.limiter.close_until(one.api.clock() + 600)
             assert not other.api.limiter.is_closed(other.api.clock())
             assert one.api.latencies is not other.api.latencies
@@ -104,11 +104,11 @@ def test_a_session_that_is_idle_is_closed_and_what_was_learned_stays(monkeypatch
     connect(monkeypatch, accepting(OLD).url)
 
     async def be_idle():
-        async with SegmindHook().asession() as before:
+        with await SegmindHook().asession() as before:
             before.api.latencies.observe("model", 3.0)
         (shared,) = sessions._connections[asyncio.get_running_loop()].values()
         await asyncio.gather(*shared._keepers)
-        async with SegmindHook().asession() as after:
+        with await SegmindHook().asession() as after:
             return before, after
 
     before, after = asyncio.run(be_idle())
@@ -122,7 +122,7 @@ def test_a_session_in_use_is_not_idle(monkeypatch, accepting):
     connect(monkeypatch, accepting(OLD).url)
 
     async def use_for_long():
-        async with SegmindHook().asession() as session:
+        with await SegmindHook().asession() as session:
             (shared,) = sessions._connections[asyncio.get_running_loop()].values()
             done, _ = await asyncio.wait(shared._keepers, timeout=0.1)
             return done, await session.driver.run(send(Request("GET", session.settings.base_url)))
@@ -137,7 +137,7 @@ def test_a_key_that_was_rotated_is_used_by_jobs_that_wait_and_the_old_one_is_for
     connect(monkeypatch, server.url, OLD)
 
     async def rotate():
-        async with SegmindHook().asession() as session:
+        with await SegmindHook().asession() as session:
             connect(monkeypatch, server.url, NEW)
             balances = await asyncio.gather(*(SegmindHook().aget_credits() for _ in range(5)))
             return session, balances
@@ -176,7 +176,7 @@ def test_a_key_is_not_renewed_from_a_connection_that_leads_to_another_host(monke
     connect(monkeypatch, here.url, OLD)
 
     async def move():
-        async with SegmindHook().asession():
+        with await SegmindHook().asession():
             connect(monkeypatch, elsewhere.url, NEW)
             with pytest.raises(SegmindAuthError):
                 await SegmindHook().aget_credits()
@@ -192,9 +192,9 @@ def test_a_connection_that_was_edited_is_seen_by_new_users_while_the_others_go_o
     connect(monkeypatch, before.url)
 
     async def edit():
-        async with SegmindHook().asession() as old:
+        with await SegmindHook().asession() as old:
             connect(monkeypatch, after.url)
-            async with SegmindHook().asession() as new:
+            with await SegmindHook().asession() as new:
                 for session in (old, new):
                     await session.driver.run(send(Request("GET", session.settings.base_url)))
 
@@ -207,7 +207,7 @@ def test_jobs_go_on_with_a_connection_that_cannot_be_read_again(monkeypatch, acc
     connect(monkeypatch, accepting(OLD).url)
 
     async def delete():
-        async with SegmindHook().asession():
+        with await SegmindHook().asession():
             monkeypatch.delenv("AIRFLOW_CONN_SEGMIND_DEFAULT")
             return await SegmindHook().aget_credits()
 
@@ -248,7 +248,7 @@ def test_a_triggerer_sends_a_post_with_httpx_and_a_get_with_aiohttp(accepting, m
     hook = SegmindHook()
 
     async def send_both():
-        async with session_for("segmind_default", hook.asettings) as session:
+        with await session_for("segmind_default", hook.asettings) as session:
             for method in ("POST", "GET"):
                 await session.driver.run(send(Request(method, f"{server.url}/x")))
 
