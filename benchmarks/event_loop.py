@@ -1,4 +1,8 @@
-"""How long a waiting SegmindJobTrigger blocks the triggerer's event loop, which all triggers share."""
+"""
+How long a waiting SegmindJobTrigger blocks the triggerer's event loop, which all triggers share.
+
+The pause that a trigger makes before its event is left out, as nothing happens in it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,13 @@ import json
 import multiprocessing
 import os
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from typing import Any
+
+from benchmarks.tables import spread, table
 
 TICK = 0.01
 MEGABYTES = 10
@@ -21,6 +29,16 @@ CASES = {
     "large": f"responses of {MEGABYTES} MB: a COMPLETED with as many empty images as fit",
     "slow": f"responses in {PIECES} pieces, {PIECE_PAUSE:g} s apart",
 }
+
+
+@dataclass(frozen=True)
+class Row:
+    """How long one wait blocked the loop, in milliseconds, and how it ended."""
+
+    case: str
+    blocked_ms: float
+    status: str
+    seconds: float
 
 
 def body(case: str, base_url: str, path: str) -> bytes:
@@ -62,10 +80,11 @@ def serve(case: str, ready: Connection) -> None:
         server.serve_forever()
 
 
-async def measure() -> tuple[float, float, str]:
+async def wait_once() -> tuple[float, float, str]:
     """Return the longest time without a tick, the duration of the wait (both in seconds) and the event's status."""
-    from airflow_provider_segmind.triggers.segmind import SegmindJobTrigger
+    from airflow_provider_segmind.triggers import segmind
 
+    segmind.EARLIEST_EVENT = 0.0
     longest, last = 0.0, time.perf_counter()
 
     async def tick() -> None:
@@ -77,26 +96,43 @@ async def measure() -> tuple[float, float, str]:
 
     ticker = asyncio.create_task(tick())
     began, now = time.perf_counter(), time.time()
-    trigger = SegmindJobTrigger("id", "bria-erase-foreground", "segmind_default", now - 60, now + 60, poll_interval=0.5)
+    trigger = segmind.SegmindJobTrigger(
+        "id", "bria-erase-foreground", "segmind_default", now - 60, now + 60, poll_interval=0.5
+    )
     event = await anext(trigger.run())
     ticker.cancel()
     return longest, time.perf_counter() - began, event.payload["status"]
 
 
-def main() -> None:
-    """Measure each case and print the result."""
+def measure() -> list[Row]:
+    """Measure each case once; all triggers run in this process."""
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
     processes = multiprocessing.get_context("spawn")
-    print(f"The longest time for which a task that wakes every {TICK * 1000:g} ms on the trigger's loop did not run:")
-    for case, words in CASES.items():
+    rows = []
+    for case in CASES:
         ours, theirs = processes.Pipe()
         server = processes.Process(target=serve, args=(case, theirs), daemon=True)
         server.start()
         connection = {"conn_type": "segmind", "host": ours.recv(), "password": "SG_0123456789abcdef"}
         os.environ["AIRFLOW_CONN_SEGMIND_DEFAULT"] = json.dumps(connection)
-        longest, took, status = asyncio.run(measure())
-        print(f"{longest * 1000:7.1f} ms  {words} ({status} after {took:.1f} s)", flush=True)
+        longest, took, status = asyncio.run(wait_once())
+        rows.append(Row(case, longest * 1000, status, took))
         server.kill()
+    return rows
+
+
+def as_markdown(runs: Iterable[list[Row]]) -> str:
+    """Return the runs as a table."""
+    cases = [
+        (CASES[rows[0].case], rows[0].status, spread((row.blocked_ms for row in rows), 0))
+        for rows in zip(*runs, strict=True)
+    ]
+    return table(["responses", "event", f"longest time without a tick of {TICK * 1000:g} ms, ms"], cases)
+
+
+def main() -> None:
+    """Measure once and print."""
+    print(as_markdown([measure()]))
 
 
 if __name__ == "__main__":

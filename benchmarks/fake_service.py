@@ -2,7 +2,8 @@
 A Segmind that answers thousands of requests a second, so that a benchmark measures the client.
 
 A request id says when its job was submitted and when it ends, so the service remembers no jobs. It counts requests and
-connections, and records when each job was polled.
+connections, and records when each job was polled. One path is not Segmind's: ``/v2/requests/<id>/unfinished`` answers
+404 until the job's end, for clients that can wait for nothing else.
 """
 
 from __future__ import annotations
@@ -32,6 +33,12 @@ def request_id(submitted_at: float, seconds: float, number: int) -> str:
     return f"{submitted_at * 1000:.0f}-{seconds * 1000:.0f}-{number}"
 
 
+def end_of(job: str) -> float:
+    """Return the epoch seconds at which the job with an id ends."""
+    submitted, seconds, _ = job.split("-")
+    return (int(submitted) + int(seconds)) / 1000
+
+
 def noise_png(size: int) -> bytes:
     """Return a PNG of about ``size`` bytes that no compression makes smaller."""
     width = 1000
@@ -49,7 +56,7 @@ def noise_png(size: int) -> bytes:
 
 @dataclass
 class Statistics:
-    """What the service has seen since the last reset."""
+    """What the service has seen: requests and connections since the last reset, polls since its start."""
 
     requests: Counter[str] = field(default_factory=Counter)
     open_connections: int = 0
@@ -57,9 +64,8 @@ class Statistics:
     polls: dict[str, list[float]] = field(default_factory=dict)  # request id -> epoch seconds
 
     def reset(self) -> None:
-        """Forget what was counted; connections stay open."""
+        """Count from here on; connections stay open."""
         self.requests.clear()
-        self.polls.clear()
         self.most_connections = self.open_connections
 
 
@@ -106,40 +112,51 @@ class Service(asyncio.Protocol):
         if parts[0] == "files":
             self.statistics.requests["file"] += 1
             return 200, b"image/png", self.file
-        return 200, b"application/json", json.dumps(self._json(method, parts)).encode()
+        status, body = self._json(method, parts)
+        return status, b"application/json", json.dumps(body).encode()
 
-    def _json(self, method: str, parts: list[str]) -> dict[str, Any]:
-        now, statistics = time.time(), self.statistics
+    def _json(self, method: str, parts: list[str]) -> tuple[int, dict[str, Any]]:
+        statistics = self.statistics
         match parts:
-            case ["v2", "requests", job, *status]:
-                submitted, seconds, _ = job.split("-")
-                done = now * 1000 >= int(submitted) + int(seconds)
-                body: dict[str, Any] = {
-                    "status": "COMPLETED" if done else "PROCESSING",
-                    "request_id": job,
-                    "error": None,
-                }
-                if done:
-                    total = int(seconds) / 1000
-                    body["metrics"] = {"inference_time": total, "queue_time": 0.0, "total_time": total, "cost": 0.03}
-                statistics.requests["status" if status else "result"] += 1
-                if status:
-                    statistics.polls.setdefault(job, []).append(now)
-                elif done:
-                    body["output"] = f"http://127.0.0.1:{self.port}/files/result.png"
-                return body
+            case ["v2", "requests", job]:
+                statistics.requests["result"] += 1
+                ended, body = self._job(job)
+                return 200, body | ({"output": f"{self._address()}/files/result.png"} if ended else {})
+            case ["v2", "requests", job, "status" | "unfinished" as path]:
+                statistics.requests["status"] += 1
+                statistics.polls.setdefault(job, []).append(time.time())
+                ended, body = self._job(job)
+                return (404 if path == "unfinished" and not ended else 200), body
             case ["v2", _] if method == "POST":
                 statistics.requests["submit"] += 1
-                seconds_ = random.lognormvariate(0, self.sigma) * self.job_seconds
-                return {"request_id": request_id(now, seconds_, next(self.numbers)), "status": "QUEUED"}
+                seconds = random.lognormvariate(0, self.sigma) * self.job_seconds
+                job = request_id(time.time(), seconds, next(self.numbers))
+                url = f"{self._address()}/v2/requests/{job}"
+                return 200, {
+                    "request_id": job,
+                    "status": "QUEUED",
+                    "status_url": f"{url}/status",
+                    "response_url": url,
+                }
             case ["statistics"]:
                 counted = {"requests": dict(statistics.requests), "connections": statistics.most_connections}
-                return {**counted, "polls": statistics.polls}
+                return 200, {**counted, "polls": statistics.polls}
             case ["reset"]:
                 statistics.reset()
-                return {}
+                return 200, {}
         statistics.requests["other"] += 1
-        return {"data": []}
+        return 200, {"data": []}
+
+    def _job(self, job: str) -> tuple[bool, dict[str, Any]]:
+        """Return whether a job has ended, and what its status is."""
+        if time.time() < end_of(job):
+            return False, {"status": "PROCESSING", "request_id": job, "error": None}
+        total = int(job.split("-")[1]) / 1000
+        metrics = {"inference_time": total, "queue_time": 0.0, "total_time": total, "cost": 0.03}
+        return True, {"status": "COMPLETED", "request_id": job, "error": None, "metrics": metrics}
+
+    def _address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
 
 async def serve(ready: Connection, job_seconds: float, sigma: float) -> None:

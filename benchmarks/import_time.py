@@ -10,6 +10,9 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+from dataclasses import dataclass
+
+from benchmarks.tables import table
 
 ROUNDS = 15
 OURS, OTHER = "airflow_provider_segmind.operators.bria", "airflow.providers.amazon.aws.operators.s3"
@@ -22,26 +25,43 @@ print(time.perf_counter() - began)
 """
 
 
-def measure(module: str) -> float:
+@dataclass(frozen=True)
+class Row:
+    """The milliseconds that an import took in each fresh interpreter."""
+
+    module: str
+    milliseconds: tuple[float, ...]
+
+
+def import_once(module: str) -> float:
     """Return the milliseconds that the import took."""
     code = CODE.format(module=module)
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(ran.stdout) * 1000
 
 
-def main() -> None:
-    """Measure both and print the quartiles."""
+def measure(rounds: int = ROUNDS) -> list[Row]:
+    """Measure both modules, in turn."""
     modules = (OURS, OTHER)
     for module in modules:
-        measure(module)  # the first import may have to compile
-    rounds = [[measure(module) for module in modules] for _ in range(ROUNDS)]
-    print(f"On top of airflow.sdk, {ROUNDS} fresh interpreters each, alternating:")
-    for module, times in zip(modules, zip(*rounds, strict=True), strict=True):
-        first, median, third = statistics.quantiles(times, n=4, method="inclusive")
-        print(
-            f"import {module}: median {median:.1f} ms, quartiles {first:.1f} and {third:.1f} ms "
-            f"({min(times):.1f} to {max(times):.1f} ms)"
-        )
+        import_once(module)  # the first import may have to compile
+    times = [[import_once(module) for module in modules] for _ in range(rounds)]
+    return [Row(module, took) for module, took in zip(modules, zip(*times, strict=True), strict=True)]
+
+
+def as_markdown(rows: list[Row]) -> str:
+    """Return the rows as a table."""
+    cells = []
+    for row in rows:
+        first, middle, third = statistics.quantiles(row.milliseconds, n=4, method="inclusive")
+        extremes = f"{min(row.milliseconds):.1f} to {max(row.milliseconds):.1f}"
+        cells.append((f"`{row.module}`", f"{middle:.1f}", f"{first:.1f} and {third:.1f}", extremes))
+    return table(["import, on top of `airflow.sdk`", "median, ms", "quartiles", "least and greatest"], cells)
+
+
+def main() -> None:
+    """Measure both and print."""
+    print(as_markdown(measure()))
 
 
 if __name__ == "__main__":

@@ -17,16 +17,15 @@ from __future__ import annotations
 
 import math
 import random
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from airflow_provider_segmind.api.poll_schedule import REQUEST_COST, LatencyMemory
+from benchmarks.tables import table
 
 MODEL = "bria-erase-foreground"
 DRAWS = 40
@@ -236,39 +235,18 @@ def measure(laws: tuple[TrueLaw, ...] = LAWS) -> list[Row]:
     ]
 
 
-def markdown(rows: list[Row]) -> list[str]:
-    """Return the lines of a table."""
-    lines = ["| job times | schedule | polls | lag, s | factor | cost ratio |", "|---|---|---|---|---|---|"]
-    for row in rows:
-        figures = f"{row.polls:.2f} | {row.lag:.2f} | {row.factor:.2f} | {row.cost_ratio:.2f}"
-        lines.append(f"| {row.law} | {row.schedule} | {figures} |")
-    return lines
-
-
-def draw_plot(path: Path, law: TrueLaw = LAWS[1]) -> None:
-    """Draw the frontier of a distribution and where the schedules lie. Needs matplotlib, which no extra installs."""
-    import matplotlib as mpl  # type: ignore[import-not-found, unused-ignore]
-
-    mpl.use("agg")
-    import matplotlib.pyplot as plt  # type: ignore[import-not-found, unused-ignore]
-
-    figure, axes = plt.subplots(figsize=(7, 7), layout="constrained")
-    frontier = [best_point(law, cost) for cost in FRONTIER_COSTS]
-    axes.plot([point.polls for point in frontier], [point.lag for point in frontier], color="0.4", label="frontier")
-    for name, point in schedules(law):
-        axes.plot(point.polls, point.lag, "o", label=f"{name}: {point.polls:.1f} polls, {point.lag:.1f} s")
-    axes.set(xscale="log", yscale="log", xlabel="status requests per job", ylabel="mean lag in seconds")
-    axes.set_title(f"Job times: log-normal, {law.name}")
-    figure.legend(loc="outside lower left", fontsize="small")
-    figure.savefig(path)
-    plt.close(figure)
+def as_markdown(rows: list[Row]) -> str:
+    """Return the rows as a table."""
+    cells = [
+        (row.law, row.schedule, *(f"{value:.2f}" for value in (row.polls, row.lag, row.factor, row.cost_ratio)))
+        for row in rows
+    ]
+    return table(["job times", "schedule", "polls", "lag, s", "factor", "cost ratio"], cells)
 
 
 def main() -> None:
-    """Print the table; draw the plot to the path that is given, if one is."""
-    print("\n".join(markdown(measure())))
-    if len(sys.argv) > 1:
-        draw_plot(Path(sys.argv[1]))
+    """Print the table."""
+    print(as_markdown(measure()))
 
 
 if __name__ == "__main__":
