@@ -17,13 +17,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
-from benchmarks import event_loop, import_time, official_client, plots, poll_schedule, upload_memory, waiting
+from benchmarks import (
+    deadlines,
+    event_loop,
+    import_time,
+    official_client,
+    plots,
+    poll_schedule,
+    upload_memory,
+    waiting,
+    worker_parts,
+)
 from benchmarks.tables import table
 from benchmarks.ways_to_wait import WAYS
 
@@ -106,22 +114,22 @@ def waiting_sections(size: Size, images: Path) -> Sections:
 
 
 def worker_sections(size: Size) -> Sections:
-    """Measure the worker parts, with a module that repeats and alternates by itself."""
-    if find_spec("benchmarks.worker_parts") is None:
-        yield "The worker parts of an image", "Not measured: this checkout has no `benchmarks/worker_parts.py`."
-        return
-    module: Any = import_module("benchmarks.worker_parts")
+    """Measure the worker parts; that repeats and alternates by itself."""
     rounds = {"warm_rounds": size.warm_images, "cold_rounds": size.cold_images}
-    say("worker parts")
-    parts = fresh(module.measure, ("https to a key", "s3 to a prefix"), **rounds)
-    yield "The worker parts of an image", module.as_markdown(parts)
+    say("the worker parts")
+    parts = fresh(worker_parts.measure, ("https to a key", "s3 to a prefix"), **rounds)
+    yield "The worker parts of an image", worker_parts.as_markdown(parts)
     say("the check before paying")
-    yield "The check before paying", module.checks_as_markdown(fresh(module.measure_checks, **rounds))
+    checks = fresh(worker_parts.measure_checks, **rounds)
+    yield "The check before paying", worker_parts.checks_as_markdown(checks)
 
 
 def sections(size: Size, images: Path) -> Sections:
     """Measure everything, and draw the plots."""
     yield from waiting_sections(size, images)
+    say("deadlines that fall together")
+    late = [deadlines.measure(service, size.jobs) for service in deadlines.SERVICES]
+    yield "Deadlines that fall together", deadlines.as_markdown(late)
     (official,) = alternate("the official client", size.runs, [official_client.measure])
     yield "The official client in a task", official_client.as_markdown(official)
     yield from worker_sections(size)

@@ -14,22 +14,24 @@ import multiprocessing
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from benchmarks.fake_service import MODEL, fake_service, request_id
+from benchmarks.tables import table
 
 WAIT = 20.0  # seconds from the start of the first trigger to the deadline of all
 LONGEST = 7200.0
+SERVICES = ("answers", "is silent")
 
 
 @dataclass(frozen=True)
 class Lateness:
     """How long after the deadline the events came, in seconds."""
 
-    service: str  # "answers" or "is silent"
+    service: str  # one of SERVICES
     jobs: int
     median: float
     latest: float
@@ -79,18 +81,18 @@ def measure(service: str, jobs: int) -> Lateness:
     return Lateness(service, jobs, sorted(late)[len(late) // 2], max(late), ", ".join(sorted(set(statuses))))
 
 
+def as_markdown(rows: Sequence[Lateness]) -> str:
+    """Return the rows as a table."""
+    cells = [(f"{row.jobs:,}", row.service, row.statuses, f"{row.median:.1f}", f"{row.latest:.1f}") for row in rows]
+    return table(["triggers", "the service", "events", "after the deadline, median, s", "latest, s"], cells)
+
+
 def main() -> None:
     """Measure both services and print what was found."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--jobs", type=int, default=10_000)
     jobs = arguments.parse_args().jobs
-    for service in ("answers", "is silent"):
-        found = measure(service, jobs)
-        print(
-            f"{found.jobs} triggers, the service {found.service}: {found.statuses}, {found.median:.1f} s after the "
-            f"deadline (median), {found.latest:.1f} s at the latest",
-            flush=True,
-        )
+    print(as_markdown([measure(service, jobs) for service in SERVICES]))
 
 
 if __name__ == "__main__":

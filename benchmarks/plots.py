@@ -70,7 +70,7 @@ def draw_lags(path: Path, runs: Runs) -> None:
             axes.plot(
                 list(longest), list(longest.values()), ".-", linewidth=1, color=COLORS[way], label=_label(way, runs)
             )
-        axes.set(yscale="log", xlabel="seconds", ylabel=f"longest in each {PIECE:g} s, ms")
+        axes.set(yscale="log", xlim=(0, None), xlabel="seconds", ylabel=f"longest in each {PIECE:g} s, ms")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_title("How long the event loop does not run a task that is due")
         axes.figure.legend(loc="outside lower left", fontsize=9, ncols=2)
