@@ -179,7 +179,7 @@ class _SharedConnection:
             )
             settings = self._session.settings
         if self._session is None or not self._session.use_settings(settings):
-            await asyncio.to_thread(load_aiohttp)  # its import would block the loop for as long as a hundred requests
+            await asyncio.to_thread(load_aiohttp)  # its import would block the loop for 0.2 s
             self._session = Session(self._conn_id, settings, look_up)
             keeper = asyncio.create_task(self._keep(self._session))
             self._keepers.add(keeper)

@@ -5,8 +5,8 @@ No other module sends requests to Segmind. There are two HTTP libraries in here:
 
 * **httpx** sends everything that a worker sends, every POST, and every download.
 * **aiohttp** sends a triggerer's GETs of the API. A triggerer may hold thousands of waits in one process, and for a GET
-  httpx takes five times the CPU time (``docs/performance.md`` has the figures). A worker sends too few requests to earn
-  back the import of aiohttp, which costs as much as a hundred requests.
+  httpx takes several times the CPU time (``docs/performance.md`` has the figures). A worker sends too few requests to
+  earn back the import of aiohttp, which takes 0.2 s.
 
 Only GETs go over aiohttp, so no judgement of whether a POST was sent depends on it.
 """
