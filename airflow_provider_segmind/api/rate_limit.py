@@ -81,14 +81,14 @@ class RateLimiter:
     Callers pass the time, in epoch seconds, and make the pause. Four rules place a slot:
 
     1. No sliding minute holds more slots than the limit. A fraction is kept by even spacing: 0.5 gives a slot every two
-       minutes. Requests that have to wait go evenly spaced, whatever the limit.
+       minutes. Requests that have to wait go evenly spaced, at any limit.
     2. After a 429 no slot comes before the reset.
     3. In the minute after a reset all slots are evenly spaced. Many jobs have waited for that moment, some in the queue
        and some, who met the 429 themselves, outside. All at once they would use up the limit again.
     4. Submits go before polls.
 
     The limit is ``requests_per_minute`` if that is given, and a 429 does not change it: the user knows better.
-    Otherwise there is no limit until the first 429, and then a learned one, which is kept to in the same way (see
+    Otherwise nothing is limited until the first 429. Then a limit is learned, which is kept to in the same way (see
     :mod:`airflow_provider_segmind.api.learned_limit`).
 
     A clock that is set back does not stop the requests: the limiter goes on from the newest time that it was told. One

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypeVar
 from weakref import finalize
 
@@ -69,8 +70,10 @@ class AsyncDriver:
         await self._files.close()
 
     def use_key(self, key: str) -> None:
-        """Send another key from now on."""
-        self._api.routing.key = key
+        """Send another key from now on, and forget the one before."""
+        self._settings = replace(self._settings, api_key=key)
+        for sender in (self._api, self._files):
+            sender.routing.key = key
 
     async def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end and return its value."""
@@ -194,6 +197,7 @@ class SyncDriver:
     def _use_renewed_key(self) -> bool:
         key = self._renew_key()
         if key is not None:
+            self._settings = replace(self._settings, api_key=key)  # a forked process starts with these
             self._driver.use_key(key)
         return key is not None
 

@@ -143,6 +143,7 @@ class SegmindHook(BaseHook):
             if key := new_key(self.settings, settings):
                 self.settings = settings
                 self.api.secrets[:] = [key]
+                self._client = None  # whoever holds it can go on with it; the next one has the new key
                 return key
         return None
 

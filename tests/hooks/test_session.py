@@ -145,7 +145,8 @@ def test_a_key_that_was_rotated_is_used_by_jobs_that_wait_and_the_old_one_is_for
     session, balances = asyncio.run(rotate())
     assert balances == [7] * 5
     assert (session.settings.api_key, session.api.secrets) == (NEW, [NEW])
-    assert session.driver._api.routing.key == NEW
+    driver = session.driver
+    assert {driver._settings.api_key, driver._api.routing.key, driver._files.routing.key} == {NEW}
 
 
 def test_a_synchronous_hook_uses_a_rotated_key_too(monkeypatch, accepting):
@@ -153,10 +154,12 @@ def test_a_synchronous_hook_uses_a_rotated_key_too(monkeypatch, accepting):
     connect(monkeypatch, server.url, OLD)
     hook = SegmindHook()
     api = hook.api
+    hook.get_conn()
     connect(monkeypatch, server.url, NEW)
 
     assert hook.get_credits() == 7
-    assert (hook.settings.api_key, api.secrets) == (NEW, [NEW])
+    assert (hook.settings.api_key, hook._driver._settings.api_key, api.secrets) == (NEW, NEW, [NEW])
+    assert hook.get_conn().get("/v1/get-user-credits").status_code == 200
     hook.close()
 
 
