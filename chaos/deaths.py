@@ -61,12 +61,12 @@ class Seam:
         return self.caller or self.name
 
 
-EXECUTE = Seam("operators.segmind:SegmindJobOperator.execute", ("delivered_to_end",))
-EXECUTE_COMPLETE = Seam("operators.segmind:SegmindJobOperator.execute_complete", ("delivered_to_end",))
+EXECUTE = Seam("operators.job:SegmindJobOperator.execute", ("delivered_to_end",))
+EXECUTE_COMPLETE = Seam("operators.job:SegmindJobOperator.execute_complete", ("delivered_to_end",))
 DEFER = Seam(
-    "operators.segmind:SegmindJobOperator.defer",
+    "operators.job:SegmindJobOperator.defer",
     ("checkpoint_to_wait",),
-    caller="operators.segmind:SegmindJobOperator._defer",
+    caller="operators.job:SegmindJobOperator._defer",
 )
 WRITE_CHECKPOINT = Seam("jobs.checkpoint:TaskCheckpoints.write", ("intent_to_post", "post_to_checkpoint"))
 MARK_DELIVERED = Seam("jobs.checkpoint:TaskCheckpoints.mark_delivered", ("stored_to_delivered",))

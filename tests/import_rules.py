@@ -35,6 +35,7 @@ ORDER = (
     ("jobs.checkpoint",),
     ("jobs.acquire",),
     ("jobs.delivery",),
+    ("jobs.descriptions",),
     ("jobs.run",),
     ("hooks.connection",),
     ("hooks.transport",),
@@ -42,8 +43,9 @@ ORDER = (
     ("hooks.session",),
     ("hooks.segmind",),
     ("triggers.segmind",),
-    ("operators.segmind",),
-    ("operators.bria",),
+    ("operators.parameters",),
+    ("operators.job",),
+    ("operators.segmind", "operators.bria"),
 )
 """A module imports modules of earlier rows only. A new module needs a place here."""
 

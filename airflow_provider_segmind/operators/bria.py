@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segmind.api.models import check_choice
 from airflow_provider_segmind.exceptions import SegmindInputError
-from airflow_provider_segmind.files.source import ImageDelivery, ImageFacts, deliver_image, inspect_image, parse_image
-from airflow_provider_segmind.operators.segmind import SegmindJobOperator
+from airflow_provider_segmind.files.source import ImageDelivery, parse_image
+from airflow_provider_segmind.operators.job import SegmindJobOperator
 
 if TYPE_CHECKING:
-    from airflow_provider_segmind.jobs.delivery import Fetch, JobDescription, Upload
+    from airflow_provider_segmind.jobs.delivery import JobDescription
 
 _FLAGS = ("preserve_alpha", "visual_input_content_moderation", "visual_output_content_moderation")
 
@@ -31,7 +31,7 @@ class BriaEraseForegroundOperator(SegmindJobOperator):
     :param preserve_alpha: keep transparency; ``False`` for opaque output (templated)
     :param visual_input_content_moderation: let Segmind moderate the photo (templated)
     :param visual_output_content_moderation: let Segmind moderate the result (templated)
-    :param kwargs: see :class:`~airflow_provider_segmind.operators.segmind.SegmindJobOperator`
+    :param kwargs: see :class:`~airflow_provider_segmind.operators.job.SegmindJobOperator`
     """
 
     template_fields: Sequence[str] = ("image", *_FLAGS, *SegmindJobOperator.template_fields)
@@ -60,32 +60,13 @@ class BriaEraseForegroundOperator(SegmindJobOperator):
 
     def describe_job(self) -> JobDescription:
         """Return what to run."""
-        from airflow_provider_segmind.jobs.delivery import JobDescription
+        from airflow_provider_segmind.jobs.descriptions import describe_image_job
 
-        source = parse_image(self.image)
-        flags = {name: _boolean(name, getattr(self, name)) for name in _FLAGS}
-
-        def build_payload(
-            upload: Upload, run_operation: Fetch, valid_for: float, facts: ImageFacts
-        ) -> Mapping[str, Any]:
-            image = deliver_image(
-                source,
-                delivery=self.image_delivery,
-                aws_conn_id=self.aws_conn_id,
-                valid_for=valid_for,
-                upload=upload,
-                run_operation=run_operation,
-                facts=facts,
-            )
-            return {"image": image, **flags}
-
-        return JobDescription(
+        return describe_image_job(
             self.model,
-            {"image": source.address, **flags},
-            build_payload,
-            lambda: inspect_image(source, aws_conn_id=self.aws_conn_id),
-            source,
-            result_must_be_image=True,
+            self.image,
+            {name: _boolean(name, getattr(self, name)) for name in _FLAGS},
+            image_delivery=self.image_delivery,
             **self.job_options(),
         )
 

@@ -12,7 +12,7 @@ from airflow_provider_segmind.exceptions import (
     SegmindSubmitUnknownError,
 )
 from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
-from airflow_provider_segmind.operators.segmind import default_retry_policy
+from airflow_provider_segmind.operators.parameters import default_retry_policy
 
 pytestmark = pytest.mark.skipif(default_retry_policy() is None, reason="retry policies came with Airflow 3.3")
 
