@@ -36,22 +36,30 @@ class WavePacing:
         Return how many jobs may be submitted now.
 
         :param cap: how many at most
-        :param within: seconds that the caller is ready to wait for slots, so that the last submit goes by then; it
-            matters after a 429, when slots are evenly spaced and only one is free at a time
+        :param within: seconds for which the caller is ready to wait for slots; those that open by then count too. After
+            a 429, when slots are evenly spaced, no more than one is free at a time
         """
         free = self.limiter.slots_free(now, within)
         most, window = self._most()
         if free is None or most is None:
             return max(cap, 0)
-        recent = sum(count for second, count in self.submits if second + 1 + window > now)
+        recent = sum(count for second, count in self.submits if second + 1 + window > now + within)
         return max(min(free, most - recent, cap), 0)
 
-    def opens_at(self, now: float, submits: int = 1) -> float:
-        """Return when so many jobs may be submitted, or as many as a window holds if that is less; at least ``now``."""
+    def opens_at(self, now: float, submits: int | None = None) -> float | None:
+        """
+        Return when so many jobs may be submitted, or as many as a window holds if that is less; at least ``now``.
+
+        A worker that then waits for slots for some seconds can submit more, as those of the last minute become free one
+        after another. If it comes much later, that time is lost to the batch.
+
+        :param submits: by default a quarter of what a window holds, so that a worker has something to do
+        :return: ``None`` without a limit
+        """
         most, window = self._most()
         if most is None:
-            return self.limiter.free_at(now, 1)
-        wanted = max(min(submits, most), 1)
+            return None
+        wanted = max(min(most // 4 if submits is None else submits, most), 1)
         opens = max(self.limiter.free_at(now, wanted), now)
         recent = sum(count for second, count in self.submits if second + 1 + window > now)
         for second, count in sorted(self.submits):
