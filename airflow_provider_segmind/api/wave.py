@@ -244,10 +244,12 @@ class Wave:
     def _read_history(self) -> Operation[None]:
         with self._lock:
             wanted, now = set(self._in_history), self._api.clock()
-            since = min(self._waits[request_id].submitted_at for request_id in wanted)
-        until = now + READ_SECONDS
+            waits = [self._waits[request_id] for request_id in wanted]
+        since = min(wait.submitted_at for wait in waits)
+        latest = min(wait.deadline for wait in waits)
         if self._resume_at is not None:
-            until = min(until, max(self._resume_at, now + POLL_SECONDS))
+            latest = min(latest, self._resume_at)
+        until = min(now + READ_SECONDS, max(latest, now + POLL_SECONDS))
         reading = None
         try:
             operation = read_history(self._api, self._model, wanted, since, until=until)
