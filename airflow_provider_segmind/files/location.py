@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_segmind.api.redaction import redact
-from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
+from airflow_provider_segmind.exceptions import SegmindInputError, SegmindMissingFileError, SegmindStorageError
 
 S3_SCHEMES = frozenset({"s3", "s3a", "s3n"})
 URL_SCHEMES = frozenset({"http", "https"})
@@ -166,7 +166,7 @@ def open_file(path: str | os.PathLike[str], parameter: str) -> Iterator[BinaryIO
             yield file
     except (FileNotFoundError, NotADirectoryError):
         key = "" if text.startswith(("/", ".")) else f" If it is a key in S3, write s3://bucket/{text}."
-        raise SegmindInputError(
+        raise SegmindMissingFileError(
             f"{where}: no such file on this worker. Check the path, and that every worker sees that disk.{key}"
         ) from None
     except PermissionError:
@@ -211,7 +211,7 @@ def object_store(location: Location) -> Iterator[tuple[Any, str]]:
     except (SegmindInputError, SegmindStorageError):
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SegmindInputError(f"{where}: the store has no such object or bucket. Check the name.") from error
+        raise SegmindMissingFileError(f"{where}: the store has no such object or bucket. Check the name.") from error
     except IsADirectoryError as error:
         raise SegmindInputError(f"{where} is a folder. Name an object in it.") from error
     except PermissionError as error:

@@ -1,0 +1,209 @@
+"""The plan of a batch: its inputs in order, each with its key and the name of its result, checked before the first POST."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from airflow_provider_segmind.api.redaction import redact
+from airflow_provider_segmind.exceptions import SegmindInputError
+from airflow_provider_segmind.files.destination import Destination
+from airflow_provider_segmind.files.documents import DocumentStore
+from airflow_provider_segmind.files.listing import ListedImage, list_images, listed_root
+from airflow_provider_segmind.files.location import public, quoted, without_query
+from airflow_provider_segmind.files.naming import NameTemplate, ResultName, find_name_conflicts
+from airflow_provider_segmind.files.source import parse_image
+from airflow_provider_segmind.jobs.checkpoint import input_digest
+
+PLAN = "inputs.jsonl"
+_LONGEST_LABEL = 1100  # an S3 key has at most 1024 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """
+    One input of a batch.
+
+    :param value: the image or the payload, as the user gave it
+    :param label: its name in the manifest and in logs: no signature, no image data
+    :param name: of its result below the destination, ``None`` where ``problem`` says why the input is unusable
+    :param same_as: the key of the first input that is the same one; this one is not bought again
+    """
+
+    key: str
+    value: Any
+    label: str
+    name: ResultName | None = None
+    problem: str | None = None
+    same_as: str | None = None
+
+
+def plan_images(listed: Iterable[ListedImage], template: NameTemplate) -> list[BatchItem]:
+    """
+    Return an item for each image.
+
+    :raises SegmindInputError: two different images would get one name
+    """
+
+    def item(index: int, entry: ListedImage) -> BatchItem:
+        try:
+            if entry.problem is not None:
+                raise SegmindInputError(entry.problem)
+            source = parse_image(entry.image, "images")
+            name = template.name(folder=entry.folder, stem=source.stem or source.digest[:16], index=index)
+        except SegmindInputError as error:
+            label = _label_of(entry.image)
+            return BatchItem(_digest(f"unusable {index} {label}"), None, label, problem=str(error))
+        # What the connection is called is no secret, and failed.jsonl must lead back to the object.
+        label = source.location.uri if source.location.kind == "s3" else source.label
+        return BatchItem(source.digest, entry.image, label, name)
+
+    return _without_duplicates(item(index, entry) for index, entry in enumerate(listed))
+
+
+def plan_payloads(
+    model: str, payloads: object, template: NameTemplate, known_by: Callable[[Any], Any]
+) -> list[BatchItem]:
+    """
+    Return an item for each payload, whose ``{stem}`` is the beginning of a digest of it.
+
+    :param known_by: returns what a payload is known by, without signatures; raises for an unusable one
+    """
+
+    def item(index: int, payload: object) -> BatchItem:
+        try:
+            key = input_digest(model, known_by(payload))
+            name = template.name(folder="", stem=key[:16], index=index)
+        except SegmindInputError as error:
+            return BatchItem(_digest(f"unusable {index}"), None, f"payload {index}", problem=str(error))
+        return BatchItem(key, payload, f"payload {index} ({key[:16]})", name)
+
+    return _without_duplicates(item(index, payload) for index, payload in enumerate(check_payloads(payloads)))
+
+
+def check_payloads(payloads: object) -> Sequence[Any]:
+    """Return the payloads, a list or what Airflow makes of one."""
+    if isinstance(payloads, str | bytes | Mapping) or not hasattr(payloads, "__iter__"):
+        raise SegmindInputError(
+            f"payloads is {redact(repr(payloads), limit=60)}, of type {type(payloads).__name__}. Give a list of dicts, "
+            "one for each job."
+        )
+    return list(payloads)
+
+
+def _without_duplicates(items: Iterable[BatchItem]) -> list[BatchItem]:
+    """Mark what is there already, and refuse two different inputs whose results would have one name."""
+    planned: list[BatchItem] = []
+    first: set[str] = set()
+    repeated: dict[str, int] = {}
+    for each in items:
+        if each.key in first:
+            repeated[each.key] = repeated.get(each.key, 1) + 1
+            planned.append(replace(each, key=_digest(f"{each.key} {repeated[each.key]}"), same_as=each.key))
+        else:
+            first.add(each.key)
+            planned.append(each)
+    named = ((item.label, item.name) for item in planned if item.name is not None and item.same_as is None)
+    conflict = find_name_conflicts(named)
+    if conflict is not None:
+        raise conflict
+    return planned
+
+
+def _label_of(value: object) -> str:
+    """Return the name of an unusable input: in full if it is as long as an address can be, else its beginning."""
+    if not isinstance(value, str):
+        return redact(repr(value), limit=60)
+    return quoted(value)[1:-1] if len(value) > _LONGEST_LABEL else without_query(value)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()
+
+
+def list_inputs(images: object, destination: Destination, aws_conn_id: str | None) -> list[ListedImage]:
+    """
+    List the images. What lies below a destination inside the listed folder is left out: those are results.
+
+    :raises SegmindInputError: the destination is the listed folder itself
+    """
+    listed = list_images(images, aws_conn_id=aws_conn_id)
+    root, place = listed_root(images), destination.location.place
+    if root is None or not place.startswith(root.place):
+        return listed
+    if place == root.place:
+        raise SegmindInputError(
+            f"{destination.location.where} is the folder that the images are listed from, so the next run would take "
+            "the results for photos. Name another folder; one inside of it is fine."
+        )
+    return [entry for entry in listed if not parse_image(entry.image, "images").location.place.startswith(place)]
+
+
+def write_plan(listed: Iterable[ListedImage]) -> bytes | None:
+    """Return the list as lines of JSON; ``None`` where an image's text is not fit to be kept, such as a signed URL."""
+    lines = []
+    for entry in listed:
+        text = entry.image
+        if not isinstance(text, str) or (entry.problem is None and parse_image(text, "images").label != public(text)):
+            return None
+        if public(text) != text and not text.lower().startswith("s3://"):
+            return None
+        lines.append(json.dumps([text, entry.folder, entry.problem]))
+    return "\n".join(lines).encode()
+
+
+def read_plan(data: bytes) -> Iterator[ListedImage]:
+    """Read what :func:`write_plan` returned."""
+    for line in data.splitlines():
+        text, folder, problem = json.loads(line)
+        yield ListedImage(text, folder, problem)
+
+
+class Inputs(Protocol):
+    """The inputs of a batch."""
+
+    def items(self, documents: DocumentStore) -> list[BatchItem]:
+        """Return the plan, the same one in all worker parts of a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInputs:
+    """
+    Images, as an operator's parameters name them.
+
+    What is listed (a prefix, a glob, a list file) is kept for the run, so that a photo that arrives meanwhile waits for
+    the next one. A list file with signed URLs is read again instead: such URLs are not written anywhere.
+    """
+
+    images: object
+    destination: Destination
+    template: NameTemplate
+    aws_conn_id: str | None
+
+    def items(self, documents: DocumentStore) -> list[BatchItem]:
+        """Return the plan."""
+        document = documents.read(PLAN)
+        if document is not None:
+            return plan_images(read_plan(document.data), self.template)
+        listed = list_inputs(self.images, self.destination, self.aws_conn_id)
+        items = plan_images(listed, self.template)
+        if listed_root(self.images) is not None and (data := write_plan(listed)) is not None:
+            documents.write(PLAN, data)
+        return items
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadInputs:
+    """Payloads of a model; ``known_by`` as in :func:`plan_payloads`."""
+
+    model: str
+    payloads: object
+    template: NameTemplate
+    known_by: Callable[[Any], Any]
+
+    def items(self, documents: DocumentStore) -> list[BatchItem]:  # noqa: ARG002
+        """Return the plan."""
+        return plan_payloads(self.model, self.payloads, self.template, self.known_by)
