@@ -44,6 +44,7 @@ ORDER = (
     ("hooks.segmind",),
     ("triggers.segmind",),
     ("operators.parameters",),
+    ("operators.base",),
     ("operators.job",),
     ("operators.segmind", "operators.bria"),
 )

@@ -31,7 +31,7 @@ class BriaEraseForegroundOperator(SegmindJobOperator):
     :param preserve_alpha: keep transparency; ``False`` for opaque output (templated)
     :param visual_input_content_moderation: let Segmind moderate the photo (templated)
     :param visual_output_content_moderation: let Segmind moderate the result (templated)
-    :param kwargs: see :class:`~airflow_provider_segmind.operators.job.SegmindJobOperator`
+    :param kwargs: see :class:`~airflow_provider_segmind.operators.base.SegmindOperator`
     """
 
     template_fields: Sequence[str] = ("image", *_FLAGS, *SegmindJobOperator.template_fields)

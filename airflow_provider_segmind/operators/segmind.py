@@ -25,8 +25,8 @@ class SegmindRunModelOperator(SegmindJobOperator):
     :param model: the model's slug, from its page (templated)
     :param payload: the model's parameters, from its API page, sent as they are (templated). Only ``s3://`` addresses,
         anywhere in it, become presigned URLs, valid past the deadline
-    :param kwargs: see :class:`SegmindJobOperator`. At a prefix results are named by their request id, so
-        ``if_exists="skip"`` needs a destination with a full name
+    :param kwargs: see :class:`~airflow_provider_segmind.operators.base.SegmindOperator`. At a prefix results are named
+        by their request id, so ``if_exists="skip"`` needs a destination with a full name
     """
 
     template_fields: Sequence[str] = ("model", "payload", *SegmindJobOperator.template_fields)
