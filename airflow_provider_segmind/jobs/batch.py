@@ -42,7 +42,7 @@ from airflow_provider_segmind.jobs.batch_budget import Budget, failures_allowed,
 from airflow_provider_segmind.jobs.batch_description import REQUESTS_PER_JOB, BatchDescription, Summary, WaitForWave
 from airflow_provider_segmind.jobs.batch_item import FATAL, ItemWorker, NoSlot, Outage, Postponed, SubmitOutcome
 from airflow_provider_segmind.jobs.batch_plan import BatchItem
-from airflow_provider_segmind.jobs.batch_progress import Progress
+from airflow_provider_segmind.jobs.batch_progress import Progress, as_sentence
 from airflow_provider_segmind.jobs.batch_state import STATE, BatchState, InFlight
 from airflow_provider_segmind.jobs.batch_threads import each_in_threads
 from airflow_provider_segmind.jobs.journal import MANIFEST, Journal, Row, RowStatus
@@ -54,7 +54,7 @@ START_SECONDS = 4.0
 """A part is resumed so long before the limit's next window opens, since Airflow takes about that time to start it."""
 
 MAX_GAP = 1.0
-"""Seconds for which a part waits for the next submit that the limit allows. After a longer wait another part does it."""
+"""Seconds for which a part waits for the next submit that the limit allows. A longer wait is left to the trigger."""
 
 OUTAGE_SECONDS = 30.0
 FULL_WAVE_SECONDS = 60.0
@@ -257,9 +257,8 @@ class BatchRun:
             return None
         if len(self.state.in_flight) + self.running >= self.description.max_wave:
             return None
-        if self.running >= self.pacing.submits_now(now):
-            if self.running or not self._wait_for_window(MAX_GAP):
-                return None
+        if self.running >= self.pacing.submits_now(now) and (self.running or not self._wait_for_window(MAX_GAP)):
+            return None
         self.running += 1
         return self.pending.popleft()
 
@@ -342,8 +341,8 @@ class BatchRun:
         idle = time.time() - self.state.progress_at
         if not self.state.in_flight and idle > self.description.timeout:
             raise SegmindServiceError(
-                f"Nothing was submitted for {idle:.0f} s, more than timeout={self.description.timeout:g}: Segmind could "
-                "not be reached, or others use up the account's rate limit. See the log. A retry goes on."
+                f"Nothing was submitted for {idle:.0f} s, longer than timeout={self.description.timeout:g}: Segmind "
+                "could not be reached, or others use up the account's rate limit. See the log. A retry goes on."
             )
 
     def _save(self, *, manifest: bool) -> None:

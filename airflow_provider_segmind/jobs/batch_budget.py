@@ -87,8 +87,8 @@ def not_submitted(reason: str, left: int, summary: Mapping[str, Any], *, over_bu
     """Return the error of a batch that has stopped before its end, and how to go on."""
     if over_budget:
         return SegmindBudgetError(
-            f"{reason} ${summary['cost']:.2f} are spent, and {left} of {summary['total']} inputs are left. All that was "
-            "paid for is stored. Raise max_cost and clear the task to go on."
+            f"{reason} ${summary['cost']:.2f} are spent, and {left} of {summary['total']} inputs are left. All that "
+            "was paid for is stored. Raise max_cost and clear the task to go on."
         )
     return SegmindRequestError(
         f"{reason} {left} of {summary['total']} inputs were not submitted; all that was paid for is stored. Mend the "
@@ -96,9 +96,7 @@ def not_submitted(reason: str, left: int, summary: Mapping[str, Any], *, over_bu
     )
 
 
-def too_many_failures(
-    failures: int, allowed: int, max_failures: float, summary: Mapping[str, Any]
-) -> SegmindError:
+def too_many_failures(failures: int, allowed: int, max_failures: float, summary: Mapping[str, Any]) -> SegmindError:
     """Return the error of a batch whose failures are more than may be."""
     return SegmindBatchError(
         f"{failures} of {summary['total']} inputs failed, and max_failures={max_failures} allows {allowed}. All others "

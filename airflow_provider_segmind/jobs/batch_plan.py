@@ -1,10 +1,10 @@
-"""The plan of a batch: its inputs in order, each with its key and the name of its result, checked before the first POST."""
+"""The plan of a batch: its inputs in order, each with its key and its result's name, checked before the first POST."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -48,15 +48,18 @@ def plan_images(listed: Iterable[ListedImage], template: NameTemplate) -> list[B
     :raises SegmindInputError: two different images would get one name
     """
 
+    def unusable(index: int, entry: ListedImage, problem: str) -> BatchItem:
+        label = _label_of(entry.image)
+        return BatchItem(_digest(f"unusable {index} {label}"), None, label, problem=problem)
+
     def item(index: int, entry: ListedImage) -> BatchItem:
+        if entry.problem is not None:
+            return unusable(index, entry, entry.problem)
         try:
-            if entry.problem is not None:
-                raise SegmindInputError(entry.problem)
             source = parse_image(entry.image, "images")
             name = template.name(folder=entry.folder, stem=source.stem or source.digest[:16], index=index)
         except SegmindInputError as error:
-            label = _label_of(entry.image)
-            return BatchItem(_digest(f"unusable {index} {label}"), None, label, problem=str(error))
+            return unusable(index, entry, str(error))
         # What the connection is called is no secret, and failed.jsonl must lead back to the object.
         label = source.location.uri if source.location.kind == "s3" else source.label
         return BatchItem(source.digest, entry.image, label, name)
@@ -65,7 +68,7 @@ def plan_images(listed: Iterable[ListedImage], template: NameTemplate) -> list[B
 
 
 def plan_payloads(
-    model: str, payloads: object, template: NameTemplate, known_by: Callable[[Any], Any]
+    model: str, payloads: Iterable[Any], template: NameTemplate, known_by: Callable[[Any], Any]
 ) -> list[BatchItem]:
     """
     Return an item for each payload, whose ``{stem}`` is the beginning of a digest of it.
@@ -81,17 +84,7 @@ def plan_payloads(
             return BatchItem(_digest(f"unusable {index}"), None, f"payload {index}", problem=str(error))
         return BatchItem(key, payload, f"payload {index} ({key[:16]})", name)
 
-    return _without_duplicates(item(index, payload) for index, payload in enumerate(check_payloads(payloads)))
-
-
-def check_payloads(payloads: object) -> Sequence[Any]:
-    """Return the payloads, a list or what Airflow makes of one."""
-    if isinstance(payloads, str | bytes | Mapping) or not hasattr(payloads, "__iter__"):
-        raise SegmindInputError(
-            f"payloads is {redact(repr(payloads), limit=60)}, of type {type(payloads).__name__}. Give a list of dicts, "
-            "one for each job."
-        )
-    return list(payloads)
+    return _without_duplicates(item(index, payload) for index, payload in enumerate(payloads))
 
 
 def _without_duplicates(items: Iterable[BatchItem]) -> list[BatchItem]:
@@ -200,7 +193,7 @@ class PayloadInputs:
     """Payloads of a model; ``known_by`` as in :func:`plan_payloads`."""
 
     model: str
-    payloads: object
+    payloads: Sequence[Any]
     template: NameTemplate
     known_by: Callable[[Any], Any]
 
