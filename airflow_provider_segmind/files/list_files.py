@@ -37,7 +37,7 @@ _ACCEPTED = (
     "'source' or 'image', in UTF-8; one that is compressed ends in .gz as well."
 )
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_KEY = re.compile(r"[^\s]*[./%][^\s]*")  # URL-encoded; a header's names have none of these
+_KEY = re.compile(r"\S*[./%]\S*")  # URL-encoded, and unlike the name of a column
 _SOURCE_FIELDS = ("source", "image")
 
 
@@ -125,8 +125,8 @@ def _read_csv(lines: Iterator[str], location: Location) -> Iterator[ListEntry]:
             column = names.index("image")
             for number, row in rows:
                 yield _csv_entry(row, column, _line(location, number))
-        elif len(header) > 1 and _BUCKET.fullmatch(header[0]) and _KEY.fullmatch(header[1]):
-            yield from _read_inventory(chain([(number, header)], rows), header[0], location)
+        elif _is_inventory(header, second := next(rows, None)):
+            yield from _read_inventory(chain([(number, header)], [second] if second else [], rows), header[0], location)
         else:
             found = ", ".join(redact(cell.strip(), limit=40) for cell in header[:8])
             fix = "Name the column with the images 'image', in the first line, and separate columns by commas."
@@ -141,13 +141,20 @@ def _csv_entry(row: list[str], column: int, where: str) -> ListEntry:
     return _entry(image, where) if image else ListEntry("", problem=f"{where} has nothing in the column 'image'.")
 
 
+def _is_inventory(first: list[str], second: tuple[int, list[str]] | None) -> bool:
+    """Return whether a CSV begins as an S3 Inventory does, which has no header: each row begins with its bucket."""
+    if len(first) < 2 or not _BUCKET.fullmatch(first[0]):
+        return False
+    return second[1][0] == first[0] if second else _KEY.fullmatch(first[1]) is not None
+
+
 def _read_inventory(rows: Iterator[tuple[int, list[str]]], bucket: str, location: Location) -> Iterator[ListEntry]:
     """Yield the images among the objects of an S3 Inventory: its bucket, the URL-encoded key, and what follows."""
     authority = f"{location.conn_id}@{bucket}" if location.conn_id else bucket
     for number, row in rows:
         if len(row) < 2 or row[0] != bucket:
-            fault = f"has neither a column 'image' nor the columns of an S3 Inventory's CSV in line {number}"
-            raise _no_list(location, fault, "Write 'image' as the first line, above the images.")
+            fault = f"has no column 'image', and line {number} is not one of an S3 Inventory of the bucket {bucket!r}"
+            raise _no_list(location, fault, "Name the columns in the first line, that of the images 'image'.")
         # With all versions, an Inventory says whether this is the latest one and whether it marks a deletion.
         version = [cell.lower() for cell in row[3:5]]
         if version != ["true", "false"] and len(version) == 2 and {*version} <= {"true", "false"}:
