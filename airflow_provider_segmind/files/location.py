@@ -8,7 +8,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
@@ -57,6 +57,11 @@ class Location:
         authority, _, key = rest.partition("/")
         scheme = _SAME_STORE.get(scheme.lower(), scheme.lower())
         return f"{scheme}://{authority.rpartition('@')[2]}/{key}"
+
+    def below(self, name: str) -> Location:
+        """Return the location of a name below this one, a prefix that ends in ``/``."""
+        key = self.key + name if self.kind == "s3" else ""
+        return replace(self, uri=self.uri + name, label=self.label + name, key=key)
 
 
 def parse_location(parameter: str, value: object) -> Location:
