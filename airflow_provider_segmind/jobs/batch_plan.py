@@ -12,7 +12,7 @@ from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindInputError
 from airflow_provider_segmind.files.destination import Destination
 from airflow_provider_segmind.files.documents import DocumentStore
-from airflow_provider_segmind.files.listing import ListedImage, list_images, listed_root
+from airflow_provider_segmind.files.listing import ListedImage, is_fixed_list, list_images, refuse_listed_result
 from airflow_provider_segmind.files.location import public, quoted, without_query
 from airflow_provider_segmind.files.naming import NameTemplate, ResultName, find_name_conflicts
 from airflow_provider_segmind.files.source import parse_image
@@ -99,8 +99,9 @@ def _without_duplicates(items: Iterable[BatchItem]) -> list[BatchItem]:
         else:
             first.add(each.key)
             planned.append(each)
-    named = ((item.label, item.name) for item in planned if item.name is not None and item.same_as is None)
-    conflict = find_name_conflicts(named)
+    conflict = find_name_conflicts(
+        (item.label, item.same_as or item.key, item.name) for item in planned if item.name is not None
+    )
     if conflict is not None:
         raise conflict
     return planned
@@ -115,24 +116,6 @@ def _label_of(value: object) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()
-
-
-def list_inputs(images: object, destination: Destination, aws_conn_id: str | None) -> list[ListedImage]:
-    """
-    List the images. What lies below a destination inside the listed folder is left out: those are results.
-
-    :raises SegmindInputError: the destination is the listed folder itself
-    """
-    listed = list_images(images, aws_conn_id=aws_conn_id)
-    root, place = listed_root(images), destination.location.place
-    if root is None or not place.startswith(root.place):
-        return listed
-    if place == root.place:
-        raise SegmindInputError(
-            f"{destination.location.where} is the folder that the images are listed from, so the next run would take "
-            "the results for photos. Name another folder; one inside of it is fine."
-        )
-    return [entry for entry in listed if not parse_image(entry.image, "images").location.place.startswith(place)]
 
 
 def write_plan(listed: Iterable[ListedImage]) -> bytes | None:
@@ -181,10 +164,15 @@ class ImageInputs:
         document = documents.read(PLAN)
         if document is not None:
             return plan_images(read_plan(document.data), self.template)
-        listed = list_inputs(self.images, self.destination, self.aws_conn_id)
+        listed = list_images(self.images, aws_conn_id=self.aws_conn_id, destination=self.destination)
         items = plan_images(listed, self.template)
-        if listed_root(self.images) is not None and (data := write_plan(listed)) is not None:
-            documents.write(PLAN, data)
+        if not is_fixed_list(self.images):
+            for item in items:
+                if item.name is not None:
+                    result = self.destination.named(item.name).locate(stem="", extension=".png")
+                    refuse_listed_result(self.images, self.destination, result)
+            if (data := write_plan(listed)) is not None:
+                documents.write(PLAN, data)
         return items
 
 

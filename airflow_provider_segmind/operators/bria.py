@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segmind.api.models import check_choice
 from airflow_provider_segmind.exceptions import SegmindInputError
-from airflow_provider_segmind.files.listing import check_images, listed_root
+from airflow_provider_segmind.files.listing import check_images, is_fixed_list
 from airflow_provider_segmind.files.naming import NameTemplate
 from airflow_provider_segmind.files.source import ImageDelivery, parse_image
 from airflow_provider_segmind.operators.batch import SegmindBatchOperator
@@ -136,7 +136,7 @@ class BriaEraseForegroundBatchOperator(SegmindBatchOperator):
 
     def fingerprint(self) -> Sequence[object]:
         """Return the flags, and what is listed; the entries of a list count by themselves."""
-        return [self._flags(), str(self.images) if listed_root(self.images) else None]
+        return [self._flags(), None if is_fixed_list(self.images) else str(self.images)]
 
     def _flags(self) -> dict[str, bool]:
         return {name: _boolean(name, getattr(self, name)) for name in _FLAGS}
