@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from airflow_provider_segmind.api.models import DEFAULT_TIMEOUT
+from airflow_provider_segmind.api.wave import Watch
 from airflow_provider_segmind.jobs.batch_plan import Inputs
 from airflow_provider_segmind.jobs.batch_state import InFlight
 
-Watch = Literal["status", "history"]
-
-REQUESTS_PER_JOB: Mapping[Watch, float] = {"status": 3.05, "history": 1.05}
+REQUESTS_PER_JOB: Mapping[Watch, float] = {"status": 3.1, "history": 1.1}
 """How much of the rate limit a job needs: its submit, hardly more than one poll, and its result. With the history as
 the watch it needs the submit, and room for the few jobs that the history does not show."""
 

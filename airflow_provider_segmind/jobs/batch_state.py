@@ -19,6 +19,7 @@ from airflow_provider_segmind.files.documents import DocumentStore
 
 VERSION = 1
 STATE = "state.json"
+KEPT_SUBMITS = 120  # seconds
 
 
 @dataclass(slots=True)
@@ -58,7 +59,7 @@ class BatchState:
     :param progress_at: epoch seconds at which a job was last submitted or an input done with
     :param manifest_at: epoch seconds at which the manifest was last written
     :param stopped: why nothing more is submitted, ``None``: it is
-    :param submits: [epoch second, number] of the last minute's submits
+    :param submits: [epoch second, number] of the last submits
     :param limiter: what the rate limiter of the process before has handed over
     """
 
@@ -75,6 +76,17 @@ class BatchState:
     limiter: dict[str, Any] = field(default_factory=dict)
     submits: list[list[int]] = field(default_factory=list)
     in_flight: list[InFlight] = field(default_factory=list)
+
+    def count_submit(self, moment: float) -> None:
+        """Note a submit, and forget those of more than two minutes ago."""
+        second = int(moment)
+        for pair in self.submits:
+            if pair[0] == second:
+                pair[1] += 1
+                return
+        self.submits.append([second, 1])
+        while self.submits[0][0] < second - KEPT_SUBMITS:
+            del self.submits[0]
 
     @classmethod
     def read(cls, documents: DocumentStore) -> BatchState | None:

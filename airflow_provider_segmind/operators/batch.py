@@ -7,11 +7,12 @@ import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_segmind.api.models import check_choice
+from airflow_provider_segmind.api.wave import Watch
 from airflow_provider_segmind.exceptions import SegmindError, SegmindInputError, TaskFate
 from airflow_provider_segmind.files.destination import Destination, IfExists, parse_destination
 from airflow_provider_segmind.files.naming import DEFAULT_TEMPLATE, NameTemplate
@@ -27,7 +28,6 @@ if TYPE_CHECKING:  # what runs a batch is imported where it runs: Airflow parses
     from airflow_provider_segmind.jobs.batch_plan import BatchItem, Inputs
     from airflow_provider_segmind.jobs.delivery import JobDescription
 
-Watch = Literal["status", "history"]
 MAX_WAVE = 1000
 """Jobs in flight at most: a trigger with more would be larger than 64 KiB."""
 
@@ -145,7 +145,7 @@ class SegmindBatchOperator(SegmindOperator):
         from airflow_provider_segmind.jobs.batch import BatchRun
         from airflow_provider_segmind.jobs.batch_description import BatchDescription
         from airflow_provider_segmind.jobs.batch_item import ItemWorker
-        from airflow_provider_segmind.jobs.ledger import TaskConsumer, open_ledger
+        from airflow_provider_segmind.jobs.ledger import consumer_of, open_ledger
 
         destination = check_prefix(self.destination)
         options = self.job_options()
@@ -158,7 +158,9 @@ class SegmindBatchOperator(SegmindOperator):
 
         def describe(item: BatchItem) -> JobDescription:
             named = destination.named(item.name, existing)
-            return self.describe_item(item, {**options, "destination": named, "wait_here": False})
+            return self.describe_item(
+                item, {**options, "destination": named, "wait_here": False, "reconcile_later": True}
+            )
 
         description = BatchDescription(
             self.batch_model,
@@ -173,8 +175,8 @@ class SegmindBatchOperator(SegmindOperator):
             self.max_cost,
             self.on_moderation_block == "fail",
         )
-        consumer = TaskConsumer.of(ti)
-        worker = ItemWorker(describe, hook, open_ledger(ledger, **stored), consumer)
+        consumer = consumer_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+        worker = ItemWorker(describe, hook, open_ledger(ledger, **stored), consumer, tries)
         return BatchRun(
             description,
             worker,
