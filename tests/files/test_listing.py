@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import UserList
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -145,7 +145,8 @@ def test_an_object_storage_path_is_a_glob(memory_store) -> None:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     memory_store.pipe("/photos/a.jpg", b"x")
-    assert [entry.image for entry in listed(ObjectStoragePath("memory://photos/*.jpg"))] == ["memory://photos/a.jpg"]
+    (entry,) = listed(ObjectStoragePath("memory://photos/*.jpg"))
+    assert entry.image == str(ObjectStoragePath("memory://photos/a.jpg"))
 
 
 # ------------------------------------------------------------------ globs
@@ -269,6 +270,22 @@ class Lazy:
 def test_a_list_of_any_type_has_its_entries_as_they_are(value: object) -> None:
     assert is_fixed_list(value)
     assert listed(value) == [ListedImage("s3://b/a.jpg")]
+
+
+def test_the_xcoms_of_a_mapped_task_are_read_in_large_slices() -> None:
+    class XComs(Sequence[str]):
+        requests: list[object] = []  # noqa: RUF012
+
+        def __len__(self) -> int:
+            return 2500
+
+        def __getitem__(self, key: int | slice) -> str | list[str]:
+            self.requests.append(key)
+            wanted = range(2500)[key]
+            return f"s3://b/{wanted}.jpg" if isinstance(key, int) else [f"s3://b/{index}.jpg" for index in wanted]
+
+    assert [entry.image for entry in listed(XComs())] == [f"s3://b/{index}.jpg" for index in range(2500)]
+    assert len(XComs.requests) == 4
 
 
 def test_a_bad_entry_of_a_list_is_an_entry_with_a_problem() -> None:
