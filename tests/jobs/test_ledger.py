@@ -112,7 +112,7 @@ def test_a_job_without_an_image_has_an_entry(view, clock, ledger):
 
 def test_a_task_is_told_from_others_by_dag_run_task_and_map_index():
     names = ("dag", "run", "task", -1)
-    changed = [names[:place] + ("other",) + names[place + 1 :] for place in range(4)]
+    changed = [(*names[:place], "other", *names[place + 1 :]) for place in range(4)]
     assert len({consumer_of(*each) for each in [names, *changed]}) == 5
 
 
