@@ -21,7 +21,7 @@ state one succeeds, and the other reads again. What the loser does:
 
 * Before its POST it does not send it.
 * After its POST it logs an error and goes on with the job that it has paid for. That takes a process that was stopped
-  for half a minute between the write of *submitting* and the POST.
+  for about two minutes between the write of *submitting* and the POST.
 
 A process may die between any two steps:
 

@@ -6,6 +6,7 @@ import base64
 import json
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from airflow_provider_segmind.exceptions import (
     SegmindOutputError,
     SegmindSubmitPendingError,
 )
+from airflow_provider_segmind.files.documents import FileDocuments
 from airflow_provider_segmind.jobs import ledger as module
 from airflow_provider_segmind.jobs.ledger import LedgerCheckpoints
 from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
@@ -366,6 +368,28 @@ def test_a_ledger_that_fails_fails_the_try_and_posts_nothing(task, segmind, monk
             task(image=base64.b64encode(photo()).decode()).run()
 
     assert "submit" not in segmind.requests.counts
+
+
+@pytest.mark.parametrize(("deferrable", "reads"), [(True, 2), (False, 1)])
+def test_a_job_takes_three_writes_and_at_most_two_reads(task, monkeypatch, deferrable, reads):
+    counts = Counter()
+
+    def count(kind, method):
+        original = getattr(FileDocuments, method)
+
+        def counted(*arguments):
+            counts[kind] += 1
+            return original(*arguments)
+
+        monkeypatch.setattr(FileDocuments, method, counted)
+
+    count("reads", "read")
+    count("writes", "create")
+    count("writes", "replace")
+    task(deferrable=deferrable).run()
+
+    assert counts["writes"] == 3
+    assert counts["reads"] - 2 == reads  # a local file is read once more by each of its two replacements
 
 
 # ---------------------------------------------------------------------- the parameter
