@@ -117,7 +117,7 @@ class BatchRun:
         if self.state.in_flight or (self.pending and self._why_stopped() is None):
             self._check_progress()
             self._save(manifest=time.time() >= self.state.manifest_at + MANIFEST_SECONDS)
-            return WaitForWave(self._to_watch(), self._resume_at(), self.state.limiter)
+            return self._wave()
         return self._finish()
 
     # ------------------------------------------------------------------ what earlier parts have left
@@ -308,23 +308,28 @@ class BatchRun:
 
     # ------------------------------------------------------------------ the end of a part
 
-    def _to_watch(self) -> list[InFlight]:
-        return [job for job in self.state.in_flight if not job.ended]
-
-    def _resume_at(self) -> float | None:
-        """Return when the next part should begin although the wave has not ended."""
+    def _wave(self) -> WaitForWave:
+        """Return what to wait for, and when the next part should begin."""
         now = time.time()
-        moments = []
-        if self.resume_at is not None:
-            moments.append(self.resume_at)
+        opens_at, moments = now, []
         if self.postponed:
             moments.append(min(moment for moment, _ in self.postponed))
-        if any(job.ended for job in self.state.in_flight):
-            moments.append(self._next_window(now))
-        if len(self.pending) > len(self.postponed) and self.resume_at is None and self._why_stopped() is None:
-            full = len(self.state.in_flight) >= self.description.max_wave
-            moments.append(now + FULL_WAVE_SECONDS if full else self._next_window(now))
-        return min(moments) if moments else None
+        if self.resume_at is not None:
+            opens_at = self.resume_at
+            moments.append(opens_at)
+        elif len(self.pending) > len(self.postponed) and self._why_stopped() is None:
+            if len(self.state.in_flight) >= self.description.max_wave:
+                moments.append(now + FULL_WAVE_SECONDS)
+            else:
+                opens_at = self._next_window(now)
+                moments.append(opens_at)
+        elif any(job.ended for job in self.state.in_flight):
+            opens_at = self._next_window(now)
+            moments.append(opens_at)
+        elif self.postponed:
+            opens_at = moments[0]
+        jobs = [job for job in self.state.in_flight if not job.ended]
+        return WaitForWave(jobs, min(moments) if moments else None, min(opens_at, *moments), self.state.limiter)
 
     def _next_window(self, now: float) -> float:
         """Return when a part should begin in order to use the limit's next window."""

@@ -47,12 +47,14 @@ class WaitForWave:
     """
     Watch these jobs, then come back.
 
-    :param resume_at: epoch seconds at which more can be submitted, ``None``: come back when all have ended
+    :param resume_at: epoch seconds at which to come back, whatever is still running; ``None``: when all have ended
+    :param opens_at: epoch seconds before which coming back is of no use, even if all have ended
     :param limiter: what the watching process's limiter takes over
     """
 
     jobs: list[InFlight]
     resume_at: float | None
+    opens_at: float
     limiter: dict[str, Any]
 
 
