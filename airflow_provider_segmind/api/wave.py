@@ -71,7 +71,8 @@ class Wave:
 
     :param jobs: each with another request id; a deadline that has passed, in a restarted process, still gets a poll
     :param resume_at: epoch seconds at which the wave is over, whatever is still running, because more jobs are to be
-        submitted then. Until then it lasts even if all jobs have ended. ``None``: it is over when all jobs have ended
+        submitted then. ``None``: it is over when all jobs have ended
+    :param opens_at: epoch seconds before which it is not over even if all jobs have ended: nothing can be submitted
     :param watch: how jobs are watched
     :param poll_interval: seconds between two polls of a job; by default as the schedule for batches says
     """
@@ -83,11 +84,13 @@ class Wave:
         jobs: Sequence[WaveJob],
         *,
         resume_at: float | None = None,
+        opens_at: float = 0.0,
         watch: Watch = "status",
         poll_interval: float | None = None,
     ) -> None:
         now = api.clock()
-        self._api, self._model, self._resume_at = api, model, resume_at
+        self._api, self._model = api, model
+        self._resume_at, self._opens_at = resume_at, opens_at
         self._lock = threading.RLock()
         self._waits = {
             job.request_id: JobWait(
@@ -129,7 +132,7 @@ class Wave:
         """Return whether the wave is over."""
         if self.error is not None or (self._resume_at is not None and now >= self._resume_at):
             return True
-        return self._resume_at is None and not self._running
+        return not self._running and now >= self._opens_at
 
     def watcher(self) -> Operation[None]:
         """Watch until the wave is over, or the other watchers are enough for the jobs that are left."""
@@ -155,7 +158,9 @@ class Wave:
     def _next_work(self, now: float) -> tuple[JobWait | None, float]:
         """Take the job that is due, or ``None`` and 0 for the history, or ``None`` and the seconds until either is."""
         self._follow_schedule(now)
-        next_at = now + IDLE_SECONDS if self._resume_at is None else min(now + IDLE_SECONDS, self._resume_at)
+        next_at = min(
+            now + IDLE_SECONDS, *(moment for moment in (self._resume_at, self._opens_at) if moment and moment > now)
+        )
         while self._agenda:
             due, request_id = self._agenda[0]
             if self._due.get(request_id) == due:
