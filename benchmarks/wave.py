@@ -1,5 +1,5 @@
 """
-How many requests and how much time a batch of 1000 images takes, with the limiter's, the schedule's and the wave's code.
+How many requests and how much time a batch of 1000 images takes, with the provider's own limiter and wave.
 
 Simulates an account and a batch on a simulated clock: the operations are the real ones, and what sends their requests
 is not. Worker parts, each in a process of its own, store the results of jobs that have ended and submit new ones in 8
@@ -234,8 +234,10 @@ class Batch:
         world.run([self._store(api) for _ in range(THREADS)])
         self._leave(api)
         room = min(self.images - self.asked, WAVE - len(self.running))
-        opens = pacing.opens_at(world.now) if room else None
-        return None if opens is None else max(opens - self.lead, world.now)
+        if not room or api.limiter.requests_per_minute is None:
+            return None
+        quarter = round(api.limiter.requests_per_minute / REQUESTS_PER_JOB[self.watch] / 4)
+        return max(pacing.opens_at(world.now, quarter) - self.lead, world.now)
 
     def _read_records(self, api: ApiContext) -> Process[None]:
         since = min(job.submitted_at for job in self.ended)
@@ -268,7 +270,7 @@ class Batch:
     def _wave(self, opens: float | None) -> None:
         self._enter(self._triggerer, 1)
         jobs = [WaveJob(job.request_id, job.submitted_at, job.submitted_at + TIMEOUT) for job in self.running]
-        wave = Wave(self._triggerer, MODEL, jobs, resume_at=opens, watch=self.watch)
+        wave = Wave(self._triggerer, MODEL, jobs, resume_at=opens, opens_at=opens or 0.0, watch=self.watch)
         self.world.run([self.world.perform(wave.watcher()) for _ in range(WATCHERS)])
         assert not wave.timed_out
         assert wave.error is None

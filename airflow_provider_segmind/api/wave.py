@@ -30,13 +30,14 @@ the next wave.
 from __future__ import annotations
 
 import heapq
+import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from airflow_provider_segmind.api.history_pages import READ_SECONDS, HistoryReading, read_history
-from airflow_provider_segmind.api.models import JobState
+from airflow_provider_segmind.api.models import JobState, parse_number
 from airflow_provider_segmind.api.operation import ApiContext, Operation, counting_requests, pause
 from airflow_provider_segmind.api.poll_schedule import WAVE_REQUEST_COST
 from airflow_provider_segmind.api.polling import LAST_POLL_OVERTIME, POLL_SECONDS, JobWait
@@ -48,6 +49,7 @@ from airflow_provider_segmind.exceptions import (
 )
 
 Watch = Literal["status", "history"]
+VERSION = 1  # of the event
 LAST_POLL_WITHIN = LAST_POLL_OVERTIME - POLL_SECONDS + 1.0
 IDLE_SECONDS = 2.0  # a watcher that has nothing to do looks for work so often at least
 LISTED_WITHIN = 60.0  # seconds after a submit, at which one that the history does not list is polled
@@ -63,6 +65,54 @@ class WaveJob:
     request_id: str
     submitted_at: float
     deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaveEvent:
+    """
+    What a watch has seen, as its trigger's event says it.
+
+    :param ended: positions of the jobs for which there is something to do, in the list that was watched
+    :param timed_out: positions of the jobs that had not ended by their deadline
+    :param limiter: what the next process's limiter takes over
+    :param requests: how many requests the watch has made
+    :param error: why it ended before its time, ``None`` if it did not
+    """
+
+    ended: tuple[int, ...] = ()
+    timed_out: tuple[int, ...] = ()
+    limiter: Any = None
+    requests: int = 0
+    error: str | None = None
+
+    @classmethod
+    def parse(cls, value: object) -> WaveEvent:
+        """Read an event. What is damaged counts as not seen: the jobs are still in the ledger, and watched again."""
+        event = value if isinstance(value, Mapping) else {}
+        error = event.get("error")
+        return cls(
+            _positions(event.get("ended")),
+            _positions(event.get("timed_out")),
+            event.get("limiter"),
+            max(int(parse_number(event.get("requests")) or 0), 0),
+            error if isinstance(error, str) else None,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the event: plain JSON, less than 8 KB for a thousand jobs."""
+        return {
+            "version": VERSION,
+            "status": "WAVE",
+            "ended": list(self.ended),
+            "timed_out": list(self.timed_out),
+            "limiter": self.limiter,
+            "requests": self.requests,
+            "error": self.error,
+        }
+
+
+def _positions(value: object) -> tuple[int, ...]:
+    return tuple(each for each in value if type(each) is int and each >= 0) if isinstance(value, list) else ()
 
 
 class Wave:
@@ -90,6 +140,7 @@ class Wave:
     ) -> None:
         now = api.clock()
         self._api, self._model = api, model
+        self.jobs = tuple(jobs)
         self._resume_at, self._opens_at = resume_at, opens_at
         self._lock = threading.RLock()
         self._waits = {
@@ -134,6 +185,16 @@ class Wave:
             return True
         return not self._running and now >= self._opens_at
 
+    def event(self, error: str | None = None) -> WaveEvent:
+        """Return what the watch has seen by now; ``error`` says why it has not gone on."""
+        with self._lock:
+            ended, timed_out = (
+                tuple(position for position, job in enumerate(self.jobs) if job.request_id in group)
+                for group in (self.ended, self.timed_out)
+            )
+            limiter = self._api.limiter.hand_over(self._api.clock())
+            return WaveEvent(ended, timed_out, limiter, self.requests, error or self.error)
+
     def watcher(self) -> Operation[None]:
         """Watch until the wave is over, or the other watchers are enough for the jobs that are left."""
         with self._lock:
@@ -158,9 +219,8 @@ class Wave:
     def _next_work(self, now: float) -> tuple[JobWait | None, float]:
         """Take the job that is due, or ``None`` and 0 for the history, or ``None`` and the seconds until either is."""
         self._follow_schedule(now)
-        next_at = min(
-            now + IDLE_SECONDS, *(moment for moment in (self._resume_at, self._opens_at) if moment and moment > now)
-        )
+        ends = [moment for moment in (self._resume_at, self._opens_at) if moment is not None and moment > now]
+        next_at = min(now + IDLE_SECONDS, *ends, math.inf)
         while self._agenda:
             due, request_id = self._agenda[0]
             if self._due.get(request_id) == due:

@@ -46,20 +46,17 @@ class WavePacing:
         recent = sum(count for second, count in self.submits if second + 1 + window > now + within)
         return max(min(free, most - recent, cap), 0)
 
-    def opens_at(self, now: float, submits: int | None = None) -> float | None:
+    def opens_at(self, now: float, submits: int = 1) -> float:
         """
         Return when so many jobs may be submitted, or as many as a window holds if that is less; at least ``now``.
 
-        A worker that then waits for slots for some seconds can submit more, as those of the last minute become free one
-        after another. If it comes much later, that time is lost to the batch.
-
-        :param submits: by default a quarter of what a window holds, so that a worker has something to do
-        :return: ``None`` without a limit
+        A worker that comes for the first quarter of a window and waits for slots for some seconds can submit all of it,
+        because the slots of the last minute become free one after another. The time by which it comes later is lost.
         """
         most, window = self._most()
         if most is None:
-            return None
-        wanted = max(min(most // 4 if submits is None else submits, most), 1)
+            return now
+        wanted = max(min(submits, most), 1)
         opens = max(self.limiter.free_at(now, wanted), now)
         recent = sum(count for second, count in self.submits if second + 1 + window > now)
         for second, count in sorted(self.submits):

@@ -138,14 +138,20 @@ def test_jobs_that_still_run_when_the_window_opens_are_left_to_the_next_wave():
 
 
 def test_the_wave_lasts_until_the_window_opens_though_all_jobs_have_ended():
-    wave, _, world = watched([5.0, 6.0], resume_at=NOON + 60)
+    wave, _, world = watched([5.0, 6.0], resume_at=NOON + 90, opens_at=NOON + 60)
     assert wave.ended == ids(2)
     assert world.clock() == NOON + 60
 
 
+def test_a_wave_whose_window_is_open_is_over_when_all_jobs_have_ended():
+    wave, _, world = watched([5.0, 6.0], resume_at=NOON + 90)
+    assert wave.ended == ids(2)
+    assert world.clock() < NOON + 20
+
+
 @pytest.mark.parametrize("resume_at", [NOON + 30, NOON - 5])
 def test_a_wave_without_jobs_waits_for_the_window(resume_at):
-    wave, _, world = watched([], resume_at=resume_at)
+    wave, _, world = watched([], resume_at=resume_at, opens_at=resume_at)
     assert wave.ended == set()
     assert world.clock() == max(resume_at, NOON)
 

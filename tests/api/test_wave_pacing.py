@@ -15,7 +15,7 @@ from .world import NOON
 def test_without_a_limit_as_many_may_be_submitted_as_the_caller_wants():
     pacing = WavePacing(RateLimiter(), 3.1)
     assert pacing.submits_now(NOON, 500) == 500
-    assert pacing.opens_at(NOON) is None
+    assert pacing.opens_at(NOON, 500) == NOON
 
 
 def test_a_minute_holds_the_submits_of_jobs_whose_requests_fit_into_the_limit():
@@ -55,7 +55,7 @@ def test_a_window_opens_no_earlier_than_a_reset():
     limiter.refused(NOON, NOON + 30)
     pacing = WavePacing(limiter, 3.1)
     assert pacing.submits_now(NOON, 100) == 0
-    assert pacing.opens_at(NOON, 1) == NOON + 30
+    assert pacing.opens_at(NOON) == NOON + 30
 
 
 def test_after_a_reset_a_caller_that_waits_for_slots_may_submit_several():

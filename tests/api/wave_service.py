@@ -74,7 +74,7 @@ def wave_of(world, service, timeout=600.0, **options):
 
 
 def watched(seconds, *, watchers=16, world=None, timeout=600.0, prepare=lambda service: None, **options):
-    """Watch a wave to its end; ``seconds`` is a list of job times, or a dict. Return the wave, the service, the world."""
+    """Watch a wave to its end; ``seconds`` has job times. Return the wave, the service and the world."""
     world = world or World()
     if not isinstance(seconds, dict):
         seconds = {f"r{number}": each for number, each in enumerate(seconds)}
