@@ -153,9 +153,8 @@ class Wave:
     def _next_work(self, now: float) -> tuple[JobWait | None, float]:
         """Take the job that is due, or ``None`` and 0 for the history, or ``None`` and the seconds until either is."""
         self._follow_schedule(now)
-        next_at = min(
-            now + IDLE_SECONDS, *(moment for moment in (self._resume_at, self._opens_at) if moment and moment > now)
-        )
+        ends = [moment for moment in (self._resume_at, self._opens_at) if moment is not None and moment > now]
+        next_at = min([now + IDLE_SECONDS, *ends])
         while self._agenda:
             due, request_id = self._agenda[0]
             if self._due.get(request_id) == due:
