@@ -30,7 +30,6 @@ the next wave.
 from __future__ import annotations
 
 import heapq
-import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -220,7 +219,7 @@ class Wave:
         """Take the job that is due, or ``None`` and 0 for the history, or ``None`` and the seconds until either is."""
         self._follow_schedule(now)
         ends = [moment for moment in (self._resume_at, self._opens_at) if moment is not None and moment > now]
-        next_at = min(now + IDLE_SECONDS, *ends, math.inf)
+        next_at = min([now + IDLE_SECONDS, *ends])
         while self._agenda:
             due, request_id = self._agenda[0]
             if self._due.get(request_id) == due:
