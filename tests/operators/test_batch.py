@@ -174,7 +174,7 @@ def test_a_batch_works_in_waves(segmind, batch):
     task = batch.task(max_wave=3)
     summary = task.run()
 
-    assert [len(kwargs["jobs"]) for _, kwargs in task.triggers] == [3, 3, 1]
+    assert [len(kwargs["jobs"].split()) - 1 for _, kwargs in task.triggers] == [3, 3, 1]
     assert (summary["completed"], len(segmind.jobs)) == (7, 7)
 
 
