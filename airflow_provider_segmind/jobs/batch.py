@@ -41,7 +41,7 @@ from airflow_provider_segmind.files.s3_client import read_connections_once
 from airflow_provider_segmind.jobs.batch_budget import Budget, failures_allowed, not_submitted, too_many_failures
 from airflow_provider_segmind.jobs.batch_description import REQUESTS_PER_JOB, BatchDescription, Summary, WaitForWave
 from airflow_provider_segmind.jobs.batch_item import FATAL, ItemWorker, NoSlot, Outage, Postponed, SubmitOutcome
-from airflow_provider_segmind.jobs.batch_plan import BatchItem
+from airflow_provider_segmind.jobs.batch_plan import BatchItem, existing_results
 from airflow_provider_segmind.jobs.batch_progress import Progress, as_sentence
 from airflow_provider_segmind.jobs.batch_state import STATE, BatchState, InFlight
 from airflow_provider_segmind.jobs.batch_threads import each_in_threads
@@ -145,6 +145,8 @@ class BatchRun:
         state.tries = self.tries
         state.parts += 1
         self.items = self.description.inputs.items(self.documents)
+        existing = existing_results(self.documents, self.items, self.description.list_names, again=self.event is None)
+        self.worker = replace(self.worker, existing=existing)
         self.by_key = {item.key: item for item in self.items}
         self._forget_removed_inputs()
         known = {job.key for job in state.in_flight} | self.journal.rows.keys()
