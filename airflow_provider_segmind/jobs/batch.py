@@ -350,7 +350,7 @@ class BatchRun:
     def _check_progress(self) -> None:
         """Fail the try where nothing has happened for `timeout`: Segmind is down, or others use up the limit."""
         idle = time.time() - self.state.progress_at
-        if not self.state.in_flight and idle > self.description.timeout:
+        if not self.state.in_flight and not self.postponed and idle > self.description.timeout:
             raise SegmindServiceError(
                 f"Nothing was submitted for {idle:.0f} s, longer than timeout={self.description.timeout:g}: Segmind "
                 "could not be reached, or others use up the account's rate limit. See the log. A retry goes on."
