@@ -33,7 +33,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from chaos.plan import PLAN_VARIABLE, Plan, Point
+from chaos.plan import PLAN_VARIABLE, SHARING_DAGS, Plan, Point
 
 Function = Callable[..., Any]
 
@@ -82,19 +82,20 @@ SECONDS_BEFORE_DEATH = 0.7
 """How long a task that dies ``while_waiting`` has been waiting by then."""
 
 
-def install() -> None:
-    """Wrap the seams in this process, once. Forked processes inherit the wrappers."""
+def install() -> _Task | None:
+    """Wrap the seams in this process, once, and return its task. Forked processes inherit the wrappers."""
     if PLAN_VARIABLE not in os.environ or hasattr(find_function(STORE.name), "__wrapped__"):
-        return
+        return None
     task = _Task()
-    _wrap(EXECUTE, task.remember_and_die_after)
-    _wrap(EXECUTE_COMPLETE, task.remember_and_die_after)
-    _wrap(DEFER, lambda defer: _die_before(defer, "checkpoint_to_wait", task))
-    _wrap(WRITE_CHECKPOINT, lambda write: _die_around_write(write, task))
-    _wrap(MARK_DELIVERED, lambda mark: _die_before(mark, "stored_to_delivered", task))
-    _wrap(WAIT_IN_WORKER, lambda wait: _die_while_waiting(wait, task))
-    _wrap(DOWNLOAD, lambda download: _die_while_downloading(download, task))
-    _wrap(STORE, lambda store: _die_while_uploading(store, task))
+    wrap(EXECUTE, task.remember_and_die_after)
+    wrap(EXECUTE_COMPLETE, task.remember_and_die_after)
+    wrap(DEFER, lambda defer: _die_before(defer, "checkpoint_to_wait", task))
+    wrap(WRITE_CHECKPOINT, lambda write: _die_around_write(write, task))
+    wrap(MARK_DELIVERED, lambda mark: _die_before(mark, "stored_to_delivered", task))
+    wrap(WAIT_IN_WORKER, lambda wait: _die_while_waiting(wait, task))
+    wrap(DOWNLOAD, lambda download: _die_while_downloading(download, task))
+    wrap(STORE, lambda store: _die_while_uploading(store, task))
+    return task
 
 
 def find_function(name: str) -> Function:
@@ -117,7 +118,8 @@ def _find_holder(name: str) -> tuple[Any, str]:
     return attrgetter(owner)(holder) if owner else holder, attribute
 
 
-def _wrap(seam: Seam, wrapper: Callable[[Function], Function]) -> None:
+def wrap(seam: Seam, wrapper: Callable[[Function], Function]) -> None:
+    """Put a function of the caller around a seam."""
     holder, attribute = _find_holder(seam.name)
     setattr(holder, attribute, wrapper(getattr(holder, attribute)))
 
@@ -126,7 +128,8 @@ def _wrap(seam: Seam, wrapper: Callable[[Function], Function]) -> None:
 def _read_plan(path: str) -> tuple[Path, dict[str, tuple[Point, ...]]]:
     """Return the folder of the recorded deaths, and the planned deaths by image."""
     plan = Plan.read(Path(path))
-    return Path(path).with_name("deaths"), {image.stem: image.deaths for image in plan.images}
+    deaths = {image.stem: image.deaths for image in plan.images}
+    return Path(path).with_name("deaths"), deaths | {image.stem: image.deaths for image in plan.shared}
 
 
 class _Task:
@@ -137,10 +140,12 @@ class _Task:
         self.try_number = 0
 
     def remember_and_die_after(self, execute: Function) -> Function:
-        """Wrap a method that Airflow calls: note its image before, and die after a success."""
+        """Wrap a method that Airflow calls: note its image before, and die after a success. Some get no state store."""
 
         @wraps(execute)
         def wrapped(operator: Any, context: Any, *arguments: Any, **options: Any) -> Any:
+            if operator.dag_id in SHARING_DAGS:
+                context.pop("task_state_store", None)
             self.stem = Path(operator.image).stem
             self.try_number = context["ti"].try_number
             facts = execute(operator, context, *arguments, **options)

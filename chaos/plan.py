@@ -1,28 +1,34 @@
 """
 The plan of a run, drawn from a seed.
 
-It says which way each image goes, at which points its task process dies, and which components are killed from outside,
-in which order.
+It says which way each image goes, at which points its task process dies, which components are killed from outside, in
+which order, and when a run is deleted.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
-
-T = TypeVar("T")
+from typing import Literal, get_args
 
 PLAN_VARIABLE = "CHAOS_PLAN"
 """The environment variable that tells the DAG file and the task processes where the plan's file is."""
 
 BUCKET = "photos"
 INCOMING, ERASED = f"s3://{BUCKET}/incoming/", f"s3://{BUCKET}/erased/"
+SHARED_BUCKET = "shared"
+"""The results of the shared images. The bucket keeps all versions, which tell when a job's result was first stored."""
+
+LEDGER = f"s3://{BUCKET}/ledger/"
+
+MAPPED_DAG = "erase_many"
+SHARING_DAGS = ("erase_shared_deferring", "erase_shared_waiting")
+"""Two DAGs that process the same images over one ledger, each with a destination of its own and without a task state
+store, as before Airflow 3.3. The first waits on the triggerer, the second in the worker."""
 
 Route = Literal["defer_url", "defer_inline", "wait_url", "wait_inline"]
 """How an image is processed: the wait is on the triggerer or in the worker, and the image is sent as a URL or as
@@ -95,6 +101,45 @@ class ImagePlan:
 
 
 @dataclass(frozen=True)
+class SharedImage:
+    """
+    The plan for one image that both :data:`SHARING_DAGS` process.
+
+    :param stem: the name of the photo and of its results, without extension
+    :param deaths: the points at which one of its two task processes dies, the one that gets there first
+    """
+
+    stem: str
+    deaths: tuple[Point, ...]
+
+    @property
+    def source(self) -> str:
+        """The URI of the photo."""
+        return f"{INCOMING}{self.stem}.jpg"
+
+    def target(self, dag_id: str) -> str:
+        """
+        Return the URI at which the result of a DAG must be stored in the end.
+
+        :param dag_id: one of :data:`SHARING_DAGS`
+        """
+        return f"s3://{SHARED_BUCKET}/{dag_id}/{self.stem}.png"
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """
+    A run that is deleted in the middle; then a new run of its DAG is started.
+
+    :param dag_id: its DAG
+    :param share: the share of its images that have a result when it is deleted
+    """
+
+    dag_id: str
+    share: float
+
+
+@dataclass(frozen=True)
 class OutsideKill:
     """
     One kill from outside.
@@ -114,44 +159,18 @@ class Plan:
     """
     The plan of a whole run.
 
-    The same seed and sizes always give the same plan. Which tasks a kill from outside meets depends on timing.
-
     :param seed: the seed that it was drawn from
-    :param images: the images
+    :param images: the images of the mapped tasks of :data:`MAPPED_DAG`
     :param kills: the kills from outside, in order
+    :param shared: the images that :data:`SHARING_DAGS` share
+    :param deletions: the runs that are deleted and started anew
     """
 
     seed: int
     images: tuple[ImagePlan, ...]
     kills: tuple[OutsideKill, ...]
-
-    @classmethod
-    def draw(cls, seed: int, images: int, deaths: int, kills: int) -> Plan:
-        """
-        Draw a plan. The order of the random draws is part of what a seed means, so it must not change.
-
-        :param seed: the seed
-        :param images: the number of images
-        :param deaths: the number of deaths of task processes at named points
-        :param kills: the number of kills from outside
-        """
-        rng = random.Random(seed)
-        routes = [route for route, count in _split(images, ROUTE_WEIGHTS).items() for _ in range(count)]
-        rng.shuffle(routes)
-        image_deaths = _spread_deaths(rng, routes, deaths)
-        mapped: Counter[Route] = Counter()
-        planned = []
-        for number, route in enumerate(routes):
-            points = tuple(sorted(image_deaths[number], key=POINTS.index))
-            planned.append(ImagePlan(f"photo-{number:04}", route, mapped[route], points))
-            mapped[route] += 1
-        targets = [target for target, count in _split(kills, TARGET_WEIGHTS).items() for _ in range(count)]
-        rng.shuffle(targets)
-        return cls(
-            seed,
-            tuple(planned),
-            tuple(OutsideKill(target, rng.uniform(3, 10), rng.uniform(1, 4)) for target in targets),
-        )
+    shared: tuple[SharedImage, ...] = ()
+    deletions: tuple[Deletion, ...] = ()
 
     def images_of_route(self, route: Route) -> Iterator[ImagePlan]:
         """Iterate over the images of one mapped task, in the order of their map indexes."""
@@ -160,7 +179,13 @@ class Plan:
     @property
     def deaths(self) -> Counter[Point]:
         """The number of planned deaths at each point."""
-        return Counter(point for image in self.images for point in image.deaths)
+        counts = Counter(point for image in self.images for point in image.deaths)
+        return counts + Counter(point for image in self.shared for point in image.deaths)
+
+    @property
+    def photos(self) -> tuple[str, ...]:
+        """The URIs of all photos. Its position is the number that a photo is drawn from."""
+        return (*(image.source for image in self.images), *(image.source for image in self.shared))
 
     def write(self, path: Path) -> None:
         """Write the plan to a file, for other processes."""
@@ -170,30 +195,10 @@ class Plan:
     def read(cls, path: Path) -> Plan:
         """Read a plan that :meth:`write` wrote."""
         value = json.loads(path.read_text("utf-8"))
-        images = (ImagePlan(**(image | {"deaths": tuple(image["deaths"])})) for image in value["images"])
-        return cls(value["seed"], tuple(images), tuple(OutsideKill(**kill) for kill in value["kills"]))
-
-
-def _split(total: int, weights: dict[T, float]) -> dict[T, int]:
-    """Split a number by weights. The remainder that rounding leaves goes to the first ones."""
-    whole = sum(weights.values())
-    counts = {name: int(total * weight / whole) for name, weight in weights.items()}
-    for name in list(weights)[: total - sum(counts.values())]:
-        counts[name] += 1
-    return counts
-
-
-def _spread_deaths(rng: random.Random, routes: list[Route], deaths: int) -> list[set[Point]]:
-    """Spread deaths evenly over the points and at random over the images, of which some die more than once."""
-    image_deaths: list[set[Point]] = [set() for _ in routes]
-    for number in range(deaths):
-        point = POINTS[number % len(POINTS)]
-        candidates = [
-            image
-            for image, route in enumerate(routes)
-            if point not in image_deaths[image] and (point != "while_waiting" or route.startswith("wait"))
-        ]
-        if not candidates:
-            raise ValueError(f"{deaths} deaths are too many for {len(routes)} images. Use fewer deaths or more images.")
-        image_deaths[rng.choice(candidates)].add(point)
-    return image_deaths
+        return cls(
+            value["seed"],
+            tuple(ImagePlan(**(image | {"deaths": tuple(image["deaths"])})) for image in value["images"]),
+            tuple(OutsideKill(**kill) for kill in value["kills"]),
+            tuple(SharedImage(image["stem"], tuple(image["deaths"])) for image in value["shared"]),
+            tuple(Deletion(**deletion) for deletion in value["deletions"]),
+        )

@@ -45,12 +45,15 @@ def build_report(
         "seed": plan.seed,
         "command": command,
         "images": len(plan.images),
+        "shared_images": len(plan.shared),
+        "deleted_runs": [deletion.dag_id for deletion in plan.deletions],
         "kills": deaths.total() + kills.total(),
         "deaths_at_named_points": {point: deaths[point] for point in POINTS},
         "kills_from_outside": {target: kills[target] for target in TARGET_WEIGHTS},
         "ended_by_themselves": dict(ended_by_themselves),
         "accepted_posts": verdict.posts,
         "failed_jobs": verdict.failed_jobs,
+        "paid_jobs_of_shared_images": verdict.shared_jobs,
         "tries": verdict.tries,
         "most_tries_of_one_task": verdict.most_tries,
         "requests": dict(requests),
@@ -72,18 +75,25 @@ def format_report(report: Mapping[str, Any]) -> str:
     failed = report["failed_jobs"]
     lines = [
         "",
-        f"Seed {report['seed']}: {report['images']} images in {report['seconds']:.0f} s "
+        f"Seed {report['seed']}: {report['images']} + {report['shared_images']} images in {report['seconds']:.0f} s "
         f"({report['seconds_with_start']:.0f} s including the start of all processes)",
         f"Kills: {report['kills']}",
         f"  task processes at named points: {_counts(report['deaths_at_named_points'])}",
         f"  from outside: {_counts(report['kills_from_outside'])}",
         f"Components that ended by themselves: {_counts(report['ended_by_themselves']) or 'none'}",
+        f"Runs deleted and started anew: {', '.join(report['deleted_runs']) or 'none'}",
         f"Tries of tasks: {report['tries']}, at most {report['most_tries_of_one_task']} of one task",
         f"Accepted POSTs: {report['accepted_posts']}, of which {failed} failed at Segmind and were not billed",
     ]
+    if report["shared_images"]:
+        lines.append(
+            f"Jobs paid for the {report['shared_images']} images that two DAGs share: "
+            f"{report['paid_jobs_of_shared_images']}"
+        )
     if report["passed"]:
         lines.append(
-            "PASSED: Every image is stored with the right content and was paid for once. Nothing was left behind."
+            "PASSED: Every image is stored with the right content. No job that was paid for and not stored was bought "
+            "again. Nothing was left behind."
         )
         return "\n".join(lines)
     lines += ["", "FAILED:", *report["faults"]]
