@@ -13,9 +13,9 @@ from importlib.util import find_spec
 
 import pytest
 
-from chaos.deaths import SEAMS, find_function
 from chaos.environment import REPOSITORY, SETTINGS
 from chaos.plan import POINTS
+from chaos.seams import SEAMS, find_function
 
 MARK = re.compile(r"Chaos seam: ([a-z_]+(?:, [a-z_]+)*)")
 
