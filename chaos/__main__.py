@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from chaos.airflow_database import TERMINAL_STATES, AirflowDatabase
+from chaos.batch_killer import BatchKiller
 from chaos.deletions import Deletions
 from chaos.draw import Sizes, draw_plan
 from chaos.environment import Environment
@@ -49,6 +50,9 @@ SIZES = {
     "outside": (30, "number of kills from outside"),
     "shared": (40, "number of images that two DAGs share over one ledger"),
     "shared_deaths": (24, "number of deaths of their task processes at named points"),
+    "batch": (300, "number of images of each of the two batches"),
+    "batch_deaths": (20, "number of deaths of each batch's task processes at named points"),
+    "batch_kills": (20, "number of kills of each batch's task processes at any moment"),
 }
 """The options that say how much a run does, by the fields of :class:`~chaos.draw.Sizes`: default and description."""
 
@@ -65,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = draw_plan(options.seed, Sizes(**{name: getattr(options, name) for name in SIZES}))
     print(
         f"Seed {plan.seed}: {len(plan.images)} images of mapped tasks, {len(plan.shared)} images that two DAGs share, "
-        f"{plan.deaths.total()} deaths of task processes at named points, {len(plan.kills)} kills from outside and "
-        f"{len(plan.deletions)} deletions of runs are planned.\n"
+        f"{len(plan.batches)} batches of {options.batch} images, {plan.kill_count} kills and {len(plan.deletions)} "
+        "deletions of runs are planned.\n"
         "The seed decides the photos, their routes, where each task process dies, and the order of the kills from "
         "outside. Which tasks those meet depends on timing.",
         flush=True,
@@ -106,6 +110,10 @@ class Run:
         self.environment = Environment(stack, plan, self.report_progress)
         self.database = AirflowDatabase(self.environment.postgres.address)
         self.killer = Killer(self.environment, plan, self.report_progress)
+        self.batch_killers = {
+            batch.dag_id: BatchKiller(self.environment, batch, self.database, self.report_progress)
+            for batch in plan.batches
+        }
         self.deletions = Deletions(self.environment, plan.deletions, self.report_progress)
 
     def report_progress(self, text: str) -> None:
@@ -138,9 +146,11 @@ class Run:
         self.killer.start()
         deadline, next_query, states = time.monotonic() + TIMEOUT, 0.0, dict[str, Counter[str]]()
         while time.monotonic() < deadline:
-            finished = {dag_id: states[dag_id]["success"] for dag_id in expected if dag_id in states}
-            self.killer.step(sum(finished.values()) / sum(expected.values()))
-            self.deletions.step({dag_id: count / expected[dag_id] for dag_id, count in finished.items()})
+            for batch_killer in self.batch_killers.values():
+                batch_killer.step()
+            shares = self._shares(states)
+            self.killer.step(sum(shares.values()) / len(expected))
+            self.deletions.step(shares)
             if time.monotonic() >= next_query:
                 next_query = time.monotonic() + 5
                 with contextlib.suppress(psycopg2.Error):
@@ -153,15 +163,25 @@ class Run:
             if ended and self.deletions.finished:
                 self.killer.end_outages()
                 with contextlib.suppress(psycopg2.Error):
-                    if all(set(run) <= TERMINAL_STATES for run in self.database.run_states().values()):
+                    if all(set(runs.values()) <= TERMINAL_STATES for runs in self.database.runs().values()):
                         return True
             time.sleep(0.2)
         self.killer.end_outages()
         return False
 
+    def _shares(self, states: Mapping[str, Counter[str]]) -> dict[str, float]:
+        """Return the share of finished images by DAG."""
+        shares = {
+            dag_id: states[dag_id]["success"] / count
+            for dag_id, count in self.environment.expected_tasks.items()
+            if dag_id in states
+        }
+        return shares | {dag_id: killer.share for dag_id, killer in self.batch_killers.items()}
+
     def _report_states(self, states: Mapping[str, Counter[str]]) -> None:
         counts = "; ".join(f"{dag_id} {dict(states[dag_id])}" for dag_id in sorted(states))
-        deaths, kills = self._count_deaths().total(), self.killer.done.total()
+        counts += "".join(f"; {dag_id} has {killer.share:.0%}" for dag_id, killer in self.batch_killers.items())
+        deaths, kills = self._count_deaths().total(), self._count_kills().total()
         self.report_progress(f"{counts}; deaths at named points {deaths}, kills from outside {kills}")
 
     def _wait_for_cleanup(self) -> None:
@@ -178,9 +198,9 @@ class Run:
 
     def _finish(self, verdict: Verdict, evidence: Evidence, seconds: float) -> int:
         """Write and print the report and return the exit code."""
-        deaths, outside = self._count_deaths(), self.killer.done
+        deaths, outside = self._count_deaths(), self._count_kills()
         kills = deaths.total() + outside.total()
-        planned = self.plan.deaths.total() + len(self.plan.kills)
+        planned = self.plan.kill_count
         if kills < planned * REQUIRED_SHARE_OF_KILLS:
             verdict.faults.append(f"only {kills} of {planned} planned kills happened, which proves too little")
         report = build_report(
@@ -206,6 +226,10 @@ class Run:
     def _count_deaths(self) -> Counter[str]:
         """Count the deaths that task processes have recorded, by point."""
         return Counter(path.name.split(".")[1] for path in self.environment.deaths_folder.glob("*.json"))
+
+    def _count_kills(self) -> Counter[str]:
+        """Count the kills from outside, by target."""
+        return self.killer.done + Counter({dag_id: killer.done for dag_id, killer in self.batch_killers.items()})
 
     def _command(self) -> str:
         sizes = (f"--{name.replace('_', '-')}={getattr(self.options, name)}" for name in SIZES)

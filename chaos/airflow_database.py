@@ -106,10 +106,17 @@ class AirflowDatabase:
         rows = self._query("SELECT task_id, map_index, value, dag_id FROM task_state_store ORDER BY 4, 1, 2")
         return [CheckpointRecord.parse(*row) for row in rows]
 
-    def run_states(self) -> dict[str, tuple[str, ...]]:
-        """Return the states of the runs of each DAG."""
-        rows = self._query("SELECT dag_id, array_agg(state::text) FROM dag_run GROUP BY 1")
-        return {dag_id: tuple(states) for dag_id, states in rows}
+    def runs(self) -> dict[str, dict[str, str]]:
+        """Return the states of the runs of each DAG, by run id."""
+        runs: dict[str, dict[str, str]] = defaultdict(dict)
+        for dag_id, run_id, state in self._query("SELECT dag_id, run_id, state FROM dag_run"):
+            runs[dag_id][run_id] = state
+        return runs
+
+    def running_tasks(self, dag_id: str) -> list[str]:
+        """Return the ids of the task instances of a DAG that run, which their processes have in their titles."""
+        rows = self._query("SELECT id::text FROM task_instance WHERE dag_id = %s AND state = 'running'", dag_id)
+        return [task for (task,) in rows]
 
     def _query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._connection() as connection, connection.cursor() as cursor:

@@ -26,7 +26,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from chaos.dying_task import DyingTask
+from chaos.dying_task import DyingTask, ImageDeaths
 from chaos.plan import PLAN_VARIABLE, SHARING_DAGS, Point
 from chaos.seams import (
     DEFER,
@@ -59,6 +59,9 @@ def install() -> DyingTask | None:
     wrap(WAIT_IN_WORKER, lambda wait: _die_while_waiting(wait, task))
     wrap(DOWNLOAD, lambda download: _die_while_downloading(download, task))
     wrap(STORE, lambda store: _die_while_uploading(store, task))
+    http.client.HTTPConnection.send = _die_after_half(  # type: ignore[method-assign]
+        http.client.HTTPConnection.send, task
+    )
     return task
 
 
@@ -69,7 +72,8 @@ def _remember_and_die_after(execute: Function, task: DyingTask) -> Function:
     def wrapped(operator: Any, context: Any, *arguments: Any, **options: Any) -> Any:
         if operator.dag_id in SHARING_DAGS:
             context.pop("task_state_store", None)
-        task.begin(Path(operator.image).stem, context["ti"].try_number)
+        stem = Path(operator.image).stem
+        task.begin(ImageDeaths(stem), stem, context["ti"].try_number)
         facts = execute(operator, context, *arguments, **options)
         task.die_at("delivered_to_end")
         return facts
@@ -142,38 +146,33 @@ def _die_while_uploading(store: Function, task: DyingTask) -> Function:
     def wrapped(file: Any, *arguments: Any, **options: Any) -> Any:
         if not task.is_to_die_at("mid_upload"):
             return store(file, *arguments, **options)
-        with _DeathWhileSending(task, after_bytes=file.seek(0, os.SEEK_END) // 2):
+        _sending.left = file.seek(0, os.SEEK_END) // 2
+        try:
             return store(file, *arguments, **options)
+        finally:
+            del _sending.left
 
     return wrapped
 
 
-class _DeathWhileSending:
-    """Counts what this process sends over HTTP, and kills it after a number of bytes."""
+_sending = threading.local()
+"""``left`` is how many bytes this thread may send before it dies; it is set while it stores a result."""
 
-    def __init__(self, task: DyingTask, after_bytes: int) -> None:
-        self._task = task
-        self._after_bytes = after_bytes
-        self._sent = 0
-        self._send = http.client.HTTPConnection.send
 
-    def __enter__(self) -> None:
-        send, count = self._send, self._count
+def _die_after_half(send: Function, task: DyingTask) -> Function:
+    """Wrap the function with which all HTTP connections of this process send."""
 
-        def counting_send(self: http.client.HTTPConnection, data: Any) -> None:
-            if hasattr(data, "read"):  # a whole file, which is sent in chunks so that it can be interrupted
-                for chunk in iter(lambda: data.read(16 * 1024), b""):
-                    counting_send(self, chunk)
-                return
-            send(self, data)
-            count(len(data))
+    @wraps(send)
+    def wrapped(connection: http.client.HTTPConnection, data: Any) -> None:
+        if not hasattr(_sending, "left"):
+            send(connection, data)
+        elif hasattr(data, "read"):  # a whole file, which is sent in chunks so that it can be interrupted
+            for chunk in iter(lambda: data.read(16 * 1024), b""):
+                wrapped(connection, chunk)
+        else:
+            send(connection, data)
+            _sending.left -= len(data)
+            if _sending.left < 0:
+                task.die_at("mid_upload")
 
-        http.client.HTTPConnection.send = counting_send  # type: ignore[method-assign]
-
-    def __exit__(self, *_: object) -> None:
-        http.client.HTTPConnection.send = self._send  # type: ignore[method-assign]
-
-    def _count(self, size: int) -> None:
-        self._sent += size
-        if self._sent > self._after_bytes:
-            self._task.die_at("mid_upload")
+    return wrapped

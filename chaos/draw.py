@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from chaos.plan import (
+    BATCH_DAGS,
+    BATCH_POINTS,
     POINTS,
     ROUTE_WEIGHTS,
     SHARING_DAGS,
     TARGET_WEIGHTS,
+    BatchDeath,
+    BatchPlan,
     Deletion,
     ImagePlan,
     OutsideKill,
@@ -23,6 +27,16 @@ from chaos.plan import (
 )
 
 T = TypeVar("T")
+
+OFTEN = ("ledger_submitting", "ledger_submitted", "ledger_delivered")
+MAX_PASSES = {f"{moment}_{write}": 20 for write in OFTEN for moment in ("before", "after")} | {
+    "mid_download": 10,
+    "mid_upload": 10,
+}
+"""How often a part of a batch gets to a point. It gets to the others once or twice."""
+
+SECONDS_BETWEEN_KILLS = (1.5, 8.0)
+"""Most parts of a batch take some seconds, and one of them must get further than the one before."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,9 @@ class Sizes:
     :param outside: the number of kills from outside
     :param shared: the number of images that two DAGs share
     :param shared_deaths: the number of deaths of their task processes at named points
+    :param batch: the number of images of each of two batches
+    :param batch_deaths: the number of deaths of each batch's task processes at named points
+    :param batch_kills: the number of kills of each batch's task processes at any moment
     """
 
     images: int = 0
@@ -42,6 +59,9 @@ class Sizes:
     outside: int = 0
     shared: int = 0
     shared_deaths: int = 0
+    batch: int = 0
+    batch_deaths: int = 0
+    batch_kills: int = 0
 
 
 def draw_plan(seed: int, sizes: Sizes) -> Plan:
@@ -56,7 +76,8 @@ def draw_plan(seed: int, sizes: Sizes) -> Plan:
     """
     images, kills = _draw_mapped(random.Random(seed), sizes)
     shared, deletions = _draw_shared(random.Random(f"{seed} shared"), sizes)
-    return Plan(seed, images, kills, shared, deletions)
+    batches, batch_deletions = _draw_batches(random.Random(f"{seed} batches"), sizes)
+    return Plan(seed, images, kills, shared, batches, deletions + batch_deletions)
 
 
 def _draw_mapped(rng: random.Random, sizes: Sizes) -> tuple[tuple[ImagePlan, ...], tuple[OutsideKill, ...]]:
@@ -83,6 +104,20 @@ def _draw_shared(rng: random.Random, sizes: Sizes) -> tuple[tuple[SharedImage, .
     early, late = rng.uniform(0.15, 0.4), rng.uniform(0.5, 0.8)
     dags = rng.sample(SHARING_DAGS, 2)
     return images, (Deletion(dags[0], early), Deletion(dags[1], late))
+
+
+def _draw_batches(rng: random.Random, sizes: Sizes) -> tuple[tuple[BatchPlan, ...], tuple[Deletion, ...]]:
+    """Draw the batches. A run of the second one is deleted."""
+    if not sizes.batch:
+        return (), ()
+    batches = []
+    for dag_id in BATCH_DAGS:
+        points = [BATCH_POINTS[number % len(BATCH_POINTS)] for number in range(sizes.batch_deaths)]
+        rng.shuffle(points)
+        deaths = tuple(BatchDeath(point, rng.randint(1, MAX_PASSES.get(point, 1))) for point in points)
+        kills = tuple(rng.uniform(*SECONDS_BETWEEN_KILLS) for _ in range(sizes.batch_kills))
+        batches.append(BatchPlan(dag_id, sizes.batch, deaths, kills))
+    return tuple(batches), (Deletion(BATCH_DAGS[1], rng.uniform(0.35, 0.65)),)
 
 
 def _split(total: int, weights: dict[T, float]) -> dict[T, int]:

@@ -11,8 +11,11 @@ from typing import Any
 
 from chaos.airflow_database import AirflowDatabase, CheckpointRecord, TaskRecord
 from chaos.environment import Environment
-from chaos.plan import BUCKET, ERASED, LEDGER, SHARED_BUCKET
+from chaos.plan import BATCH_BUCKET, BUCKET, ERASED, LEDGER, SHARED_BUCKET
 from demo.s3_server import S3Server, split
+
+BATCH_FOLDER = "/_segmind/"
+"""What is below it, below the destination of a batch, is no result."""
 
 IMAGE_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff")
 
@@ -78,11 +81,12 @@ class Evidence:
     :param unfinished_uploads: the keys of multipart uploads that were not completed
     :param triggers: the number of triggers that Airflow still has
     :param checkpoints: the checkpoints that Airflow still has
-    :param run_states: the states of the runs of each DAG
+    :param runs: the states of the runs of each DAG, by run id
     :param leftover_images: files in the temporary folder that contain an image, under any name
     :param logs_with_key: log files that contain the API key
     :param versions: all versions of the results of shared images, by URI
-    :param ledger: the entries of the ledger, by URI
+    :param ledger: the entries of all ledgers, by URI
+    :param manifests: the lines of the manifests of batches, by URI
     """
 
     tasks: tuple[TaskRecord, ...]
@@ -92,11 +96,12 @@ class Evidence:
     unfinished_uploads: tuple[str, ...] = ()
     triggers: int = 0
     checkpoints: tuple[CheckpointRecord, ...] = ()
-    run_states: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    runs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     leftover_images: tuple[str, ...] = ()
     logs_with_key: tuple[str, ...] = ()
     versions: Mapping[str, tuple[StoredVersion, ...]] = field(default_factory=dict)
     ledger: Mapping[str, LedgerRecord] = field(default_factory=dict)
+    manifests: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
 
     def task_state(self, dag_id: str, task_id: str, map_index: int) -> str | None:
         """Return the state of a task instance; ``"missing"`` if there is none."""
@@ -118,8 +123,15 @@ def gather_evidence(environment: Environment, database: AirflowDatabase) -> Evid
     :param database: Airflow's database
     """
     s3, scratch = environment.s3, environment.stack.scratch
-    results = {uri: s3.read(uri) for prefix in (ERASED, f"s3://{SHARED_BUCKET}/") for uri in list_objects(s3, prefix)}
-    uploads = s3.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
+    prefixes = [ERASED, f"s3://{SHARED_BUCKET}/", *(batch.stored_at for batch in environment.plan.batches)]
+    objects = [uri for prefix in prefixes for uri in list_objects(s3, prefix)]
+    results = {uri: s3.read(uri) for uri in objects if BATCH_FOLDER not in uri}
+    entries = [*list_objects(s3, LEDGER), *(uri for uri in objects if f"{BATCH_FOLDER}ledger/" in uri)]
+    uploads = [
+        upload
+        for bucket in (BUCKET, SHARED_BUCKET, BATCH_BUCKET)
+        for upload in s3.client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    ]
     log_folders = (scratch / "logs", environment.airflow.home / "logs")
     key = environment.emulator.key
     return Evidence(
@@ -130,13 +142,18 @@ def gather_evidence(environment: Environment, database: AirflowDatabase) -> Evid
         unfinished_uploads=tuple(upload["Key"] for upload in uploads),
         triggers=database.triggers(),
         checkpoints=tuple(database.checkpoints()),
-        run_states=database.run_states(),
+        runs=database.runs(),
         leftover_images=tuple(str(path.relative_to(scratch)) for path in find_images(scratch / "tmp")),
         logs_with_key=tuple(
             str(path.relative_to(scratch)) for folder in log_folders for path in find_files_with(key, folder)
         ),
         versions=_list_versions(s3),
-        ledger={uri: LedgerRecord.parse(s3.read(uri)["Body"]) for uri in list_objects(s3, LEDGER)},
+        ledger={uri: LedgerRecord.parse(s3.read(uri)["Body"]) for uri in entries},
+        manifests={
+            uri: tuple(json.loads(line) for line in s3.read(uri)["Body"].splitlines())
+            for uri in objects
+            if uri.endswith("/manifest.jsonl")
+        },
     )
 
 

@@ -42,16 +42,25 @@ def describe_history(stem: str, environment: Environment, database: AirflowDatab
             ),
             *_log_lines(dag_id, task_id, map_index, environment),
         ]
+    for batch in environment.plan.batches:
+        if stem in batch.stems:
+            names = (stem, *(job["request_id"] for job in evidence.jobs_of_photo(stem)))
+            lines += database.tries(batch.dag_id, "erase", -1)
+            lines += [
+                line
+                for line in _log_lines(batch.dag_id, "erase", -1, environment)
+                if line.startswith("--- ") or any(name in line for name in names)
+            ]
     return lines
 
 
 def _tasks(stem: str, plan: Plan) -> list[tuple[str, str, int]]:
-    """Return the task instances that process an image: DAG, task and map index."""
+    """Return the task instances that process an image alone: DAG, task and map index."""
     for image in plan.images:
         if image.stem == stem:
             return [(MAPPED_DAG, image.route, image.map_index)]
-    [map_index] = [index for index, image in enumerate(plan.shared) if image.stem == stem]
-    return [(dag_id, "erase", map_index) for dag_id in SHARING_DAGS]
+    indexes = [index for index, image in enumerate(plan.shared) if image.stem == stem]
+    return [(dag_id, "erase", index) for index in indexes for dag_id in SHARING_DAGS]
 
 
 def _jobs(stem: str, plan: Plan, evidence: Evidence) -> list[Mapping[str, Any]]:
@@ -63,8 +72,9 @@ def _jobs(stem: str, plan: Plan, evidence: Evidence) -> list[Mapping[str, Any]]:
 
 def _log_lines(dag_id: str, task_id: str, map_index: int, environment: Environment) -> Iterator[str]:
     folder = environment.airflow.home / "logs"
-    for log in sorted(folder.glob(f"dag_id={dag_id}/*/task_id={task_id}/map_index={map_index}/*.log")):
-        yield f"--- {log.parents[2].name} {log.name}"
+    mapped = f"/map_index={map_index}" if map_index >= 0 else ""
+    for log in sorted(folder.glob(f"dag_id={dag_id}/*/task_id={task_id}{mapped}/*.log")):
+        yield f"--- {log.relative_to(folder)}"
         for line in log.read_text("utf-8", "replace").splitlines():
             yield _format_log_line(line)[:MAX_LINE]
 

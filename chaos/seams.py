@@ -52,6 +52,12 @@ WAIT_IN_WORKER = Seam("jobs.run:JobRun._wait_for_end", ("checkpoint_to_wait", "w
 DOWNLOAD = Seam("jobs.delivery:Delivery._download", ("mid_download",))
 STORE = Seam("jobs.delivery:store", ("mid_upload",), caller="jobs.delivery:Delivery._fetch_and_store")
 
+BATCH_EXECUTE = Seam("operators.batch:SegmindBatchOperator.execute", ())
+BATCH_EXECUTE_COMPLETE = Seam("operators.batch:SegmindBatchOperator.execute_complete", ())
+CREATE_DOCUMENT = Seam("files.documents:S3Documents.create", ())
+REPLACE_DOCUMENT = Seam("files.documents:S3Documents.replace", ())
+WRITE_DOCUMENT = Seam("files.documents:S3Documents.write", ())
+
 SEAMS = (EXECUTE, EXECUTE_COMPLETE, DEFER, WRITE_CHECKPOINT, MARK_DELIVERED, WAIT_IN_WORKER, DOWNLOAD, STORE)
 """All functions of the package that are wrapped."""
 

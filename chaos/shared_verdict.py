@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chaos import photos
-from chaos.evidence import Evidence, StoredObject
+from chaos.evidence import Evidence
 from chaos.plan import SHARING_DAGS, Plan, SharedImage
+from chaos.stored_verdict import stored_faults
 
 
 def shared_faults(plan: Plan, number: int, image: SharedImage, evidence: Evidence) -> Iterator[str]:
@@ -38,26 +39,6 @@ def shared_faults(plan: Plan, number: int, image: SharedImage, evidence: Evidenc
         else:
             content_fault = photos.find_fault(stored.content, plan.seed, number, len(plan.photos))
             yield from stored_faults(stored, names, content_fault)
-
-
-def stored_faults(stored: StoredObject, paid: list[str], content_fault: str | None) -> Iterator[str]:
-    """
-    Say what is wrong with a stored result.
-
-    :param stored: the result
-    :param paid: the request ids of the jobs of its image that were paid for
-    :param content_fault: what is wrong with its content
-    """
-    if content_fault:
-        yield f"its stored result is wrong: {content_fault}"
-    request_id = stored.metadata.get("segmind-request-id")
-    if request_id not in paid:
-        yield f"the metadata of its stored result names request {request_id}, but {name_jobs(paid)} was paid for"
-
-
-def name_jobs(paid: list[str]) -> str:
-    """Name some jobs in a sentence."""
-    return " and ".join(paid) or "no job"
 
 
 def _first_stored(image: SharedImage, evidence: Evidence) -> dict[str | None, float]:

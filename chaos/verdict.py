@@ -10,9 +10,11 @@ from typing import Any
 
 from chaos import photos
 from chaos.airflow_database import CheckpointRecord
+from chaos.batch_verdict import batch_faults, batch_image_faults
 from chaos.evidence import Evidence
 from chaos.plan import MAPPED_DAG, SHARING_DAGS, ImagePlan, Plan
-from chaos.shared_verdict import name_jobs, shared_faults, stored_faults
+from chaos.shared_verdict import shared_faults
+from chaos.stored_verdict import name_jobs, stored_faults
 
 
 @dataclass
@@ -25,6 +27,7 @@ class Verdict:
     :param posts: the number of accepted POSTs
     :param failed_jobs: how many of their jobs failed at Segmind, which does not bill them
     :param shared_jobs: the number of jobs of shared images that were paid for
+    :param batch_jobs: the number of jobs of each batch that were paid for, by DAG
     :param tries: the number of tries of all tasks
     :param most_tries: the highest number of tries of one task
     """
@@ -34,6 +37,7 @@ class Verdict:
     posts: int = 0
     failed_jobs: int = 0
     shared_jobs: int = 0
+    batch_jobs: dict[str, int] = field(default_factory=dict)
     tries: int = 0
     most_tries: int = 0
 
@@ -65,6 +69,14 @@ def judge(plan: Plan, evidence: Evidence) -> Verdict:
     for number, shared in enumerate(plan.shared, len(plan.images)):
         if faults := list(shared_faults(plan, number, shared, evidence)):
             verdict.image_faults[shared.stem] = faults
+    for batch in plan.batches:
+        for stem in batch.stems:
+            if faults := list(batch_image_faults(plan, batch, stem, evidence)):
+                verdict.image_faults[stem] = faults
+        verdict.faults += batch_faults(batch, evidence)
+        verdict.batch_jobs[batch.dag_id] = sum(
+            job["state"] != "FAILED" for stem in batch.stems for job in evidence.jobs_of_photo(stem)
+        )
     verdict.faults += _overall_faults(plan, evidence)
     return verdict
 
@@ -108,18 +120,20 @@ def _overall_faults(plan: Plan, evidence: Evidence) -> Iterator[str]:
         yield f"multipart uploads were not completed: {sorted(evidence.unfinished_uploads)}"
     expected = {image.target for image in plan.images}
     expected |= {image.target(dag_id) for image in plan.shared for dag_id in SHARING_DAGS}
+    expected |= {batch.target(stem) for batch in plan.batches for stem in batch.stems}
     if unexpected := evidence.stored.keys() - expected:
         yield f"unexpected objects are stored: {sorted(unexpected)}"
     known = {job["request_id"] for image in plan.images for job in jobs_of(image, evidence)}
-    known |= {job["request_id"] for image in plan.shared for job in evidence.jobs_of_photo(image.stem)}
+    stems = [*(image.stem for image in plan.shared), *(stem for batch in plan.batches for stem in batch.stems)]
+    known |= {job["request_id"] for stem in stems for job in evidence.jobs_of_photo(stem)}
     if unknown := {job["request_id"] for job in evidence.jobs} - known:
         yield f"jobs belong to no image: {sorted(unknown)}"
     yield from _overall_checkpoint_faults(plan, evidence)
     if evidence.triggers:
         yield f"Airflow still has triggers: {evidence.triggers}"
-    for dag_id, states in evidence.run_states.items():
-        if states != ("success",):
-            yield f"the states of the runs of {dag_id} are {', '.join(states)}"
+    for dag_id, runs in evidence.runs.items():
+        if list(runs.values()) != ["success"]:
+            yield f"the states of the runs of {dag_id} are {', '.join(runs.values())}"
     if evidence.leftover_images:
         yield f"temporary files were left behind: {list(evidence.leftover_images)}"
     if evidence.logs_with_key:

@@ -2,7 +2,7 @@
 The DAGs of a chaos run.
 
 One has a mapped task for each way in which an image can be processed. Two others process the same images over one
-ledger.
+ledger. Two more have a batch each.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG
 
-from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
+from airflow_provider_segmind.operators.bria import BriaEraseForegroundBatchOperator, BriaEraseForegroundOperator
 from chaos.deaths import install
 from chaos.plan import ERASED, LEDGER, MAPPED_DAG, PLAN_VARIABLE, ROUTE_WEIGHTS, SHARED_BUCKET, SHARING_DAGS, Plan
 
@@ -22,6 +22,11 @@ plan = Plan.read(Path(os.environ[PLAN_VARIABLE]))
 
 # Every death costs a try, and so does every outage that a task meets.
 RETRIES = {"retries": 15, "retry_delay": timedelta(seconds=1)}
+BATCH_RETRIES = {"retries": 200, "retry_delay": timedelta(seconds=1)}
+
+MAX_WAVE = 40
+"""Small waves, so that kills meet all phases of a batch many times."""
+
 # A worker process sees only its own job, so its first poll would come when Bria's jobs usually end.
 POLL_INTERVALS = {True: None, False: 1.0}
 
@@ -48,3 +53,9 @@ for dag_id in SHARING_DAGS if plan.shared else ():
             deferrable=deferrable,
             poll_interval=POLL_INTERVALS[deferrable],
         ).expand(image=[image.source for image in plan.shared])
+
+for batch in plan.batches:
+    with DAG(dag_id=batch.dag_id, schedule=None, default_args=BATCH_RETRIES):
+        BriaEraseForegroundBatchOperator(
+            task_id="erase", images=batch.folder, destination=batch.stored_at, max_wave=MAX_WAVE
+        )

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from chaos.draw import Sizes, draw_plan
-from chaos.plan import SHARING_DAGS, Plan
+from chaos.plan import BATCH_POINTS, SHARING_DAGS, Plan
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_only_images_whose_worker_waits_die_while_waiting():
 
 
 def test_a_plan_survives_its_file(tmp_path):
-    plan = draw_plan(1, Sizes(images=30, deaths=20, outside=11, shared=5, shared_deaths=4))
+    plan = draw_plan(1, Sizes(images=30, deaths=20, outside=11, shared=5, shared_deaths=4, batch=3, batch_deaths=2))
     plan.write(tmp_path / "plan.json")
     assert Plan.read(tmp_path / "plan.json") == plan
 
@@ -56,3 +56,11 @@ def test_a_plan_with_shared_images_deletes_one_run_of_each_dag_that_shares_them(
     assert (len(plan.shared), plan.deaths.total()) == (10, 12)
     assert {deletion.dag_id for deletion in plan.deletions} == set(SHARING_DAGS)
     assert all(0 < deletion.share < 1 for deletion in plan.deletions)
+
+
+def test_a_plan_with_batches_reaches_every_point_and_deletes_a_run_of_the_second_batch():
+    plan = draw_plan(1, Sizes(batch=300, batch_deaths=20, batch_kills=20))
+    assert [(batch.images, len(batch.deaths), len(batch.kills)) for batch in plan.batches] == [(300, 20, 20)] * 2
+    assert set(plan.batch_deaths) == set(BATCH_POINTS)
+    assert [deletion.dag_id for deletion in plan.deletions] == [plan.batches[1].dag_id]
+    assert plan.kill_count == 80

@@ -36,7 +36,7 @@ def report():
 def test_the_report_of_a_run_that_passed_counts_what_happened(report):
     text = format_report(report(Verdict(posts=21, failed_jobs=1, tries=40, most_tries=3)))
     for line in (
-        "Seed 6: 20 + 0 images in 61 s (80 s including the start of all processes)",
+        "Seed 6: 20 images in 61 s (80 s including the start of all processes)",
         "Kills: 11",
         "  task processes at named points: mid_upload 7",
         "  from outside: task 3, postgres 1",
