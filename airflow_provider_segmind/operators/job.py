@@ -20,6 +20,7 @@ from airflow_provider_segmind.exceptions import (
     TaskFate,
 )
 from airflow_provider_segmind.files.destination import IfExists, parse_destination
+from airflow_provider_segmind.files.documents import parse_prefix
 from airflow_provider_segmind.files.s3 import check_s3_extra_args
 from airflow_provider_segmind.operators.parameters import (
     OnModerationBlock,
@@ -31,8 +32,10 @@ from airflow_provider_segmind.operators.parameters import (
 if TYPE_CHECKING:  # what runs a job is imported where it runs: Airflow parses DAG files all the time
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_segmind.jobs.checkpoint import ResumeEvent, TaskCheckpoints
+    from airflow_provider_segmind.hooks.segmind import SegmindHook
+    from airflow_provider_segmind.jobs.checkpoint import CheckpointStore, ResumeEvent
     from airflow_provider_segmind.jobs.delivery import Facts, JobDescription
+    from airflow_provider_segmind.jobs.ledger import LedgerCheckpoints
     from airflow_provider_segmind.jobs.run import JobRun, Wait, WaitForJob, WaitUntil
 
 DEFERRAL_MARGIN = timedelta(hours=1)
@@ -50,7 +53,12 @@ class SegmindJobOperator(BaseOperator):
         model and these flags, the task succeeds with its facts and nothing is submitted. ``"overwrite"`` replaces what
         is there, but at a prefix never the result of another image
     :param s3_extra_args: boto3's upload arguments for every object written, such as ``ServerSideEncryption``, ``ACL``,
-        ``StorageClass`` or ``Tagging`` (templated)
+        ``StorageClass`` or ``Tagging`` (templated). Of these, what concerns pictures, such as ``StorageClass``, does
+        not apply to the ledger
+    :param ledger: where paid jobs are remembered for all tasks, runs, DAGs and Airflows: a prefix such as
+        ``s3://bucket/ledger/``, a folder that all workers see, or a prefix of another object store (templated). A job
+        that is paid for and not delivered is then never bought again. ``None``: the connection's extra ``ledger``, or
+        else Airflow's task state store (Airflow 3.3 and later)
     :param segmind_conn_id: the connection to Segmind (templated)
     :param aws_conn_id: the connection to S3, ``None`` for boto3's default credentials (templated)
     :param deferrable: wait on the triggerer instead of in the worker. On by default; the setting
@@ -64,7 +72,7 @@ class SegmindJobOperator(BaseOperator):
         history, ``"fail"`` leaves it to you, ``"resubmit"`` pays again
     """
 
-    template_fields: Sequence[str] = ("destination", "s3_extra_args", "segmind_conn_id", "aws_conn_id")
+    template_fields: Sequence[str] = ("destination", "s3_extra_args", "ledger", "segmind_conn_id", "aws_conn_id")
     ui_color = "#e8defc"
 
     def __init__(
@@ -73,6 +81,7 @@ class SegmindJobOperator(BaseOperator):
         destination: Any = None,
         if_exists: IfExists = "overwrite",
         s3_extra_args: Mapping[str, Any] | None = None,
+        ledger: Any = None,
         segmind_conn_id: str = "segmind_default",
         aws_conn_id: str | None = "aws_default",
         deferrable: bool = True,
@@ -93,6 +102,7 @@ class SegmindJobOperator(BaseOperator):
         self.destination = destination
         self.if_exists = if_exists
         self.s3_extra_args = s3_extra_args
+        self.ledger = ledger
         self.segmind_conn_id = segmind_conn_id
         self.aws_conn_id = aws_conn_id
         self.deferrable = deferrable
@@ -104,6 +114,7 @@ class SegmindJobOperator(BaseOperator):
         self._check("aws_conn_id", check_conn_id, optional=True)
         self._check("destination", lambda _, value: parse_destination(value), optional=True)
         self._check("s3_extra_args", lambda _, value: check_s3_extra_args(value), optional=True)
+        self._check("ledger", parse_prefix, optional=True)
         if getattr(self, "retry_policy", None) is None:
             # Set here, since kwargs.setdefault is lost under .expand().
             policy = default_retry_policy()
@@ -158,17 +169,35 @@ class SegmindJobOperator(BaseOperator):
 
         check_conn_id("segmind_conn_id", self.segmind_conn_id)
         max_tries = getattr(context["ti"], "max_tries", None)
-        checkpoints = TaskCheckpoints(
-            context.get("task_state_store"), max_tries if isinstance(max_tries, int) else None
+        tries = max_tries if isinstance(max_tries, int) else None
+        own = TaskCheckpoints(context.get("task_state_store"), tries)
+        own.remember(event.checkpoint if event else None)
+        with closing(SegmindHook(self.segmind_conn_id)) as hook:
+            with self._errors_for_airflow(own):
+                shared = self._open_ledger(context, hook, tries)
+            checkpoints = shared or own
+            with self._errors_for_airflow(checkpoints):
+                yield JobRun(
+                    self.describe_job(),
+                    hook,
+                    checkpoints,
+                    lambda job: context["ti"].xcom_push(key="request_id", value=job.request_id),
+                    event,
+                )
+
+    def _open_ledger(self, context: Context, hook: SegmindHook, tries: int | None) -> LedgerCheckpoints | None:
+        """Return this task's view of the ledger, if the operator or its connection names one."""
+        location = self.ledger if self.ledger is not None else hook.settings.ledger
+        if location is None:
+            return None
+        from airflow_provider_segmind.jobs.ledger import consumer_of, open_ledger
+
+        ledger = open_ledger(
+            location, aws_conn_id=self.aws_conn_id, s3_extra_args=check_s3_extra_args(self.s3_extra_args)
         )
-        with self._errors_for_airflow(checkpoints), closing(SegmindHook(self.segmind_conn_id)) as hook:
-            yield JobRun(
-                self.describe_job(),
-                hook,
-                checkpoints,
-                lambda job: context["ti"].xcom_push(key="request_id", value=job.request_id),
-                event,
-            )
+        ti = context["ti"]
+        consumer = consumer_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+        return ledger.checkpoints(consumer=consumer, max_tries=tries)
 
     def _finish(self, result: Facts | Wait, run: JobRun) -> Facts:
         """Return the facts, or defer to what there is to wait for."""
@@ -199,7 +228,7 @@ class SegmindJobOperator(BaseOperator):
     def _defer_until(self, wait: WaitUntil) -> NoReturn:
         from airflow_provider_segmind.triggers.segmind import SegmindPauseTrigger
 
-        conn_id = None if wait.deadline is None else self.segmind_conn_id
+        conn_id = self.segmind_conn_id if wait.for_slot and wait.deadline is not None else None
         trigger = SegmindPauseTrigger(wait.moment, wait.event.as_json(), conn_id, wait.deadline)
         self._defer(trigger, wait.deadline)
 
@@ -210,12 +239,12 @@ class SegmindJobOperator(BaseOperator):
         raise AssertionError("defer() raises")
 
     @contextmanager
-    def _errors_for_airflow(self, checkpoints: TaskCheckpoints) -> Iterator[None]:
+    def _errors_for_airflow(self, checkpoints: CheckpointStore) -> Iterator[None]:
         """
         Convert errors that a retry cannot fix into ``AirflowFailException``, and moderation blocks into a skip.
 
-        Without a lasting checkpoint (before Airflow 3.3) a retry would not know of a job that may be paid for and
-        submit another. Then no failure is retried.
+        Without a lasting checkpoint (before Airflow 3.3, without a ledger) a retry would not know of a job that may be
+        paid for and submit another. Then no failure is retried.
         """
         try:
             yield
@@ -229,7 +258,8 @@ class SegmindJobOperator(BaseOperator):
                 what = f"request {checkpoint.request_id}" if checkpoint.request_id else "the submit"
                 raise AirflowFailException(
                     f"{error} The task is not retried: Airflow before 3.3 has no task state store, so a retry would "
-                    f"not know of {what} and pay again. Segmind keeps a result's file for 7 days."
+                    f"not know of {what} and pay again. Segmind keeps a result's file for 7 days. With a `ledger`, "
+                    "tasks are retried on every Airflow."
                 ) from error
             left_to_user = isinstance(error, SegmindSubmitUnknownError) and self.on_unknown_submit == "fail"
             if left_to_user or (isinstance(error, SegmindError) and error.policy.task is TaskFate.FAIL):
