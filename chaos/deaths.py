@@ -34,9 +34,11 @@ from chaos.seams import (
     EXECUTE,
     EXECUTE_COMPLETE,
     MARK_DELIVERED,
+    MARK_IN_LEDGER,
     STORE,
     WAIT_IN_WORKER,
     WRITE_CHECKPOINT,
+    WRITE_LEDGER,
     Function,
     find_function,
     wrap,
@@ -54,8 +56,10 @@ def install() -> DyingTask | None:
     wrap(EXECUTE, lambda execute: _remember_and_die_after(execute, task))
     wrap(EXECUTE_COMPLETE, lambda execute: _remember_and_die_after(execute, task))
     wrap(DEFER, lambda defer: _die_before(defer, "checkpoint_to_wait", task))
-    wrap(WRITE_CHECKPOINT, lambda write: _die_around_write(write, task))
-    wrap(MARK_DELIVERED, lambda mark: _die_before(mark, "stored_to_delivered", task))
+    for seam in (WRITE_CHECKPOINT, WRITE_LEDGER):
+        wrap(seam, lambda write: _die_around_write(write, task))
+    for seam in (MARK_DELIVERED, MARK_IN_LEDGER):
+        wrap(seam, lambda mark: _die_before(mark, "stored_to_delivered", task))
     wrap(WAIT_IN_WORKER, lambda wait: _die_while_waiting(wait, task))
     wrap(DOWNLOAD, lambda download: _die_while_downloading(download, task))
     wrap(STORE, lambda store: _die_while_uploading(store, task))

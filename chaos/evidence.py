@@ -51,7 +51,7 @@ class LedgerRecord:
     """
     One entry of the ledger.
 
-    :param state: *submitting*, *submitted* or *delivered*; ``None`` if it is no entry
+    :param state: *submitting*, *submitted*, *delivered* or *forgotten*; ``None`` if it is no entry
     :param request_id: the job that it is about
     """
 

@@ -48,6 +48,8 @@ DEFER = Seam(
 )
 WRITE_CHECKPOINT = Seam("jobs.checkpoint:TaskCheckpoints.write", ("intent_to_post", "post_to_checkpoint"))
 MARK_DELIVERED = Seam("jobs.checkpoint:TaskCheckpoints.mark_delivered", ("stored_to_delivered",))
+WRITE_LEDGER = Seam("jobs.ledger:LedgerCheckpoints.write", ("intent_to_post", "post_to_checkpoint"))
+MARK_IN_LEDGER = Seam("jobs.ledger:LedgerCheckpoints.mark_delivered", ("stored_to_delivered",))
 WAIT_IN_WORKER = Seam("jobs.run:JobRun._wait_for_end", ("checkpoint_to_wait", "while_waiting"))
 DOWNLOAD = Seam("jobs.delivery:Delivery._download", ("mid_download",))
 STORE = Seam("jobs.delivery:store", ("mid_upload",), caller="jobs.delivery:Delivery._fetch_and_store")
@@ -58,7 +60,18 @@ CREATE_DOCUMENT = Seam("files.documents:S3Documents.create", ())
 REPLACE_DOCUMENT = Seam("files.documents:S3Documents.replace", ())
 WRITE_DOCUMENT = Seam("files.documents:S3Documents.write", ())
 
-SEAMS = (EXECUTE, EXECUTE_COMPLETE, DEFER, WRITE_CHECKPOINT, MARK_DELIVERED, WAIT_IN_WORKER, DOWNLOAD, STORE)
+SEAMS = (
+    EXECUTE,
+    EXECUTE_COMPLETE,
+    DEFER,
+    WRITE_CHECKPOINT,
+    MARK_DELIVERED,
+    WRITE_LEDGER,
+    MARK_IN_LEDGER,
+    WAIT_IN_WORKER,
+    DOWNLOAD,
+    STORE,
+)
 """All functions of the package that are wrapped."""
 
 

@@ -41,7 +41,8 @@ def die_while_the_answer_hangs(task):
 
 task = deaths.install()
 if task is not None:
-    seams.wrap(seams.WRITE_CHECKPOINT, die_while_the_answer_hangs(task))
+    for seam in (seams.WRITE_CHECKPOINT, seams.WRITE_LEDGER):
+        seams.wrap(seam, die_while_the_answer_hangs(task))
 
 with DAG(
     dag_id="killed",
