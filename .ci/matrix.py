@@ -22,7 +22,7 @@ FOLDERS = ["hooks", "triggers", "operators", "jobs", "storage", "files", "sensor
 """The folders of tests/ whose subject touches Airflow or its packages; those that do not exist are left out."""
 
 PROCESSES = {"airflow-2.11.2", "airflow-3.1.8"}
-"""The oldest supported releases of Airflow 2 and 3, which also run ``tests/older_airflow``: Airflow as processes."""
+"""A release of Airflow 2 and one of Airflow 3 that have no task state store: ``tests/older_airflow`` runs on them."""
 
 WORKERS = 4
 """These tests wait more than they compute, so that two cores keep four workers busy."""
