@@ -50,9 +50,9 @@ def install(task: DyingTask) -> None:
     :param task: the task of this process
     """
     for seam in (BATCH_EXECUTE, BATCH_EXECUTE_COMPLETE):
-        wrap(seam, lambda execute: _remember(execute, task))
-    for seam in (CREATE_DOCUMENT, REPLACE_DOCUMENT, WRITE_DOCUMENT):
-        wrap(seam, lambda write: _die_around(write, task))
+        wrap(seam.name, lambda execute: _remember_and_die_after(execute, task))
+    for method in (CREATE_DOCUMENT, REPLACE_DOCUMENT, WRITE_DOCUMENT):
+        wrap(method, lambda write: _die_around(write, task))
 
 
 def name_write(name: str, data: bytes) -> str:
@@ -67,13 +67,17 @@ def name_write(name: str, data: bytes) -> str:
     return WRITES_BY_NAME.get(name) or f"ledger_{json.loads(data)['state']}"
 
 
-def _remember(execute: Function, task: DyingTask) -> Function:
+def _remember_and_die_after(execute: Function, task: DyingTask) -> Function:
+    """Wrap a method that Airflow calls: note its batch before, and die after a success."""
+
     @wraps(execute)
     def wrapped(operator: Any, context: Any, *arguments: Any, **options: Any) -> Any:
         _, plan = read_plan()
         [batch] = [batch for batch in plan.batches if batch.dag_id == operator.dag_id]
         task.begin(BatchDeaths(batch), batch.dag_id, context["ti"].try_number)
-        return execute(operator, context, *arguments, **options)
+        summary = execute(operator, context, *arguments, **options)
+        task.die_at("delivered_to_end")
+        return summary
 
     return wrapped
 

@@ -26,6 +26,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from chaos import batch_deaths
 from chaos.dying_task import DyingTask, ImageDeaths
 from chaos.plan import PLAN_VARIABLE, SHARING_DAGS, Point
 from chaos.seams import (
@@ -53,19 +54,20 @@ def install() -> DyingTask | None:
     if PLAN_VARIABLE not in os.environ or hasattr(find_function(STORE.name), "__wrapped__"):
         return None
     task = DyingTask()
-    wrap(EXECUTE, lambda execute: _remember_and_die_after(execute, task))
-    wrap(EXECUTE_COMPLETE, lambda execute: _remember_and_die_after(execute, task))
-    wrap(DEFER, lambda defer: _die_before(defer, "checkpoint_to_wait", task))
+    wrap(EXECUTE.name, lambda execute: _remember_and_die_after(execute, task))
+    wrap(EXECUTE_COMPLETE.name, lambda execute: _remember_and_die_after(execute, task))
+    wrap(DEFER.name, lambda defer: _die_before(defer, "checkpoint_to_wait", task))
     for seam in (WRITE_CHECKPOINT, WRITE_LEDGER):
-        wrap(seam, lambda write: _die_around_write(write, task))
+        wrap(seam.name, lambda write: _die_around_write(write, task))
     for seam in (MARK_DELIVERED, MARK_IN_LEDGER):
-        wrap(seam, lambda mark: _die_before(mark, "stored_to_delivered", task))
-    wrap(WAIT_IN_WORKER, lambda wait: _die_while_waiting(wait, task))
-    wrap(DOWNLOAD, lambda download: _die_while_downloading(download, task))
-    wrap(STORE, lambda store: _die_while_uploading(store, task))
+        wrap(seam.name, lambda mark: _die_before(mark, "stored_to_delivered", task))
+    wrap(WAIT_IN_WORKER.name, lambda wait: _die_while_waiting(wait, task))
+    wrap(DOWNLOAD.name, lambda download: _die_while_downloading(download, task))
+    wrap(STORE.name, lambda store: _die_while_uploading(store, task))
     http.client.HTTPConnection.send = _die_after_half(  # type: ignore[method-assign]
         http.client.HTTPConnection.send, task
     )
+    batch_deaths.install(task)
     return task
 
 

@@ -114,6 +114,7 @@ def _draw_batches(rng: random.Random, sizes: Sizes) -> tuple[tuple[BatchPlan, ..
     for dag_id in BATCH_DAGS:
         points = [BATCH_POINTS[number % len(BATCH_POINTS)] for number in range(sizes.batch_deaths)]
         rng.shuffle(points)
+        points.sort(key=lambda point: not point.endswith("batch_inputs"))  # which only the first part writes
         deaths = tuple(BatchDeath(point, rng.randint(1, MAX_PASSES.get(point, 1))) for point in points)
         kills = tuple(rng.uniform(*SECONDS_BETWEEN_KILLS) for _ in range(sizes.batch_kills))
         batches.append(BatchPlan(dag_id, sizes.batch, deaths, kills))

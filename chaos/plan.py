@@ -71,6 +71,8 @@ BATCH_POINTS: tuple[str, ...] = (
     *(f"{moment}_{write}" for write in get_args(BatchWrite) for moment in ("before", "after")),
     "mid_download",
     "mid_upload",
+    "checkpoint_to_wait",
+    "delivered_to_end",
 )
 """The points in the work of a batch's task process at which the process can be made to die."""
 

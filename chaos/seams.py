@@ -42,9 +42,9 @@ class Seam:
 EXECUTE = Seam("operators.job:SegmindJobOperator.execute", ("delivered_to_end",))
 EXECUTE_COMPLETE = Seam("operators.job:SegmindJobOperator.execute_complete", ("delivered_to_end",))
 DEFER = Seam(
-    "operators.job:SegmindJobOperator.defer",
+    "operators.base:SegmindOperator.defer",
     ("checkpoint_to_wait",),
-    caller="operators.job:SegmindJobOperator._defer",
+    caller="operators.base:SegmindOperator._defer",
 )
 WRITE_CHECKPOINT = Seam("jobs.checkpoint:TaskCheckpoints.write", ("intent_to_post", "post_to_checkpoint"))
 MARK_DELIVERED = Seam("jobs.checkpoint:TaskCheckpoints.mark_delivered", ("stored_to_delivered",))
@@ -54,11 +54,23 @@ WAIT_IN_WORKER = Seam("jobs.run:JobRun._wait_for_end", ("checkpoint_to_wait", "w
 DOWNLOAD = Seam("jobs.delivery:Delivery._download", ("mid_download",))
 STORE = Seam("jobs.delivery:store", ("mid_upload",), caller="jobs.delivery:Delivery._fetch_and_store")
 
-BATCH_EXECUTE = Seam("operators.batch:SegmindBatchOperator.execute", ())
-BATCH_EXECUTE_COMPLETE = Seam("operators.batch:SegmindBatchOperator.execute_complete", ())
-CREATE_DOCUMENT = Seam("files.documents:S3Documents.create", ())
-REPLACE_DOCUMENT = Seam("files.documents:S3Documents.replace", ())
-WRITE_DOCUMENT = Seam("files.documents:S3Documents.write", ())
+BATCH_EXECUTE = Seam("operators.batch:SegmindBatchOperator.execute", ("delivered_to_end",))
+BATCH_EXECUTE_COMPLETE = Seam("operators.batch:SegmindBatchOperator.execute_complete", ("delivered_to_end",))
+
+CREATE_DOCUMENT, REPLACE_DOCUMENT, WRITE_DOCUMENT = (
+    f"files.documents:S3Documents.{method}" for method in ("create", "replace", "write")
+)
+LEDGER_WRITES = ("ledger_submitting", "ledger_submitted", "ledger_delivered")
+WRITES = (
+    Seam(CREATE_DOCUMENT, LEDGER_WRITES, caller="jobs.ledger:LedgerCheckpoints._put"),
+    Seam(REPLACE_DOCUMENT, LEDGER_WRITES, caller="jobs.ledger:LedgerCheckpoints._put"),
+    Seam(WRITE_DOCUMENT, ("batch_inputs",), caller="jobs.batch_plan:ImageInputs.items"),
+    Seam(WRITE_DOCUMENT, ("batch_state",), caller="jobs.batch_state:BatchState.write"),
+    Seam(WRITE_DOCUMENT, ("journal_shard",), caller="jobs.journal:Journal.flush"),
+    Seam(WRITE_DOCUMENT, ("journal_compact",), caller="jobs.journal:Journal.compact"),
+    Seam(WRITE_DOCUMENT, ("failed_list", "manifest"), caller="jobs.journal:Journal.write_manifest"),
+)
+"""The writes of a batch beside its results. Each stands for two points: the process dies before or after it."""
 
 SEAMS = (
     EXECUTE,
@@ -71,6 +83,9 @@ SEAMS = (
     WAIT_IN_WORKER,
     DOWNLOAD,
     STORE,
+    BATCH_EXECUTE,
+    BATCH_EXECUTE_COMPLETE,
+    *WRITES,
 )
 """All functions of the package that are wrapped."""
 
@@ -88,9 +103,13 @@ def find_function(name: str) -> Function:
     return function
 
 
-def wrap(seam: Seam, wrapper: Callable[[Function], Function]) -> None:
-    """Put a function of the caller around a seam."""
-    holder, attribute = _find_holder(seam.name)
+def wrap(name: str, wrapper: Callable[[Function], Function]) -> None:
+    """
+    Put a function of the caller around a function of the package.
+
+    :param name: as in :class:`Seam`
+    """
+    holder, attribute = _find_holder(name)
     setattr(holder, attribute, wrapper(getattr(holder, attribute)))
 
 

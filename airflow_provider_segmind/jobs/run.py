@@ -100,6 +100,7 @@ class JobRun:
         self.on_submitted = on_submitted
         self.event = event or ResumeEvent(SUBMIT_AGAIN)
         self.uploaded_url = self.event.uploaded_url
+        self.skipped = False  # whether the result was there already
         checkpoints.remember(self.event.checkpoint)
 
     # ------------------------------------------------------------------ submit
@@ -116,19 +117,21 @@ class JobRun:
         facts, unreadable = self._inspect()
         submission = self._submission(facts, unreadable, deadline)
         self.checkpoints.about(submission.input_digest, None if unreadable else facts.identity, self.runner.api.account)
+        if self.delivery.is_listed and (facts_of_stored := self._skip(submission)) is not None:
+            return facts_of_stored
         waits = self.event.submit_waits
         while True:
             try:
                 checkpoint = submission.match(self.checkpoints.read())
                 if checkpoint is None and unreadable is not None:
                     raise unreadable
-                if checkpoint is None and (stored := self.delivery.already_made(submission)) is not None:
-                    return self.delivery.facts_of_stored(stored, submission)
+                if checkpoint is None and (facts_of_stored := self._skip(submission)) is not None:
+                    return facts_of_stored
                 operation = acquire_job(self.runner.api, self.checkpoints, submission, checkpoint)
                 acquired = self.runner.run_operation(operation)
                 break
             except SegmindSubmitPendingError as pending:
-                if pending.look_at >= deadline:
+                if pending.look_at >= deadline and not description.reconcile_later:
                     raise
                 log.info("%s Looking again in %.0f s.", pending, pending.look_at - time.time())
                 moment, for_slot = pending.look_at, False
@@ -156,6 +159,14 @@ class JobRun:
         if not description.wait_here:
             return WaitForJob(acquired.job, deadline, acquired.checkpoint)
         return self.store(self._wait_for_end(acquired, deadline), acquired.checkpoint)
+
+    def _skip(self, submission: Submission) -> Facts | None:
+        """Return the facts of a result that is there already, ``None`` if there is none or it is to be replaced."""
+        stored = self.delivery.already_made(submission)
+        if stored is None:
+            return None
+        self.skipped = True
+        return self.delivery.facts_of_stored(stored, submission)
 
     def _inspect(self) -> tuple[ImageFacts, SegmindError | None]:
         """

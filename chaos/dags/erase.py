@@ -13,7 +13,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG
 
-from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
+from airflow_provider_segmind.operators.bria import BriaEraseForegroundBatchOperator, BriaEraseForegroundOperator
 from chaos.deaths import install
 from chaos.plan import ERASED, LEDGER, MAPPED_DAG, PLAN_VARIABLE, ROUTE_WEIGHTS, SHARED_BUCKET, SHARING_DAGS, Plan
 

@@ -42,7 +42,7 @@ def die_while_the_answer_hangs(task):
 task = deaths.install()
 if task is not None:
     for seam in (seams.WRITE_CHECKPOINT, seams.WRITE_LEDGER):
-        seams.wrap(seam, die_while_the_answer_hangs(task))
+        seams.wrap(seam.name, die_while_the_answer_hangs(task))
 
 with DAG(
     dag_id="killed",
