@@ -29,11 +29,11 @@ from chaos.plan import (
 T = TypeVar("T")
 
 OFTEN = ("ledger_submitting", "ledger_submitted", "ledger_delivered")
-MAX_PASSES = {f"{moment}_{write}": 20 for write in OFTEN for moment in ("before", "after")} | {
-    "mid_download": 10,
-    "mid_upload": 10,
+MAX_PASSES = {f"{moment}_{write}": 10 for write in OFTEN for moment in ("before", "after")} | {
+    "mid_download": 5,
+    "mid_upload": 5,
 }
-"""How often a part of a batch gets to a point. It gets to the others once or twice."""
+"""How often even a short part of a batch gets to a point. It gets to the others once or twice."""
 
 SECONDS_BETWEEN_KILLS = (1.5, 8.0)
 """Most parts of a batch take some seconds, and one of them must get further than the one before."""

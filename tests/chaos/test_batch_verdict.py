@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_segmind.emulator.erase import erase_foreground
 from chaos import photos
 from chaos.airflow_database import TaskRecord
-from chaos.evidence import Evidence, StoredObject
+from chaos.evidence import Evidence, LedgerRecord, StoredObject
 from chaos.plan import BatchPlan, Plan
 from chaos.verdict import judge
 
@@ -120,3 +120,18 @@ def test_the_manifest_of_a_deleted_run_does_not_count(good):
 def test_a_batch_task_that_has_not_succeeded_is_a_fault(good):
     failed = dataclasses.replace(good.tasks[0], state="failed")
     assert find_faults(good, tasks=(failed,)) == ([], {}, ["the task of erase_batch is failed"])
+
+
+@pytest.mark.parametrize(
+    ("record", "is_fault"),
+    [
+        (LedgerRecord("submitted", FIRST), False),
+        (LedgerRecord("forgotten", "lost"), False),
+        (LedgerRecord("submitted", "lost"), True),
+        (LedgerRecord("submitting", None), True),
+    ],
+    ids=["submitted, and its result is stored", "forgotten", "submitted, and its result is not stored", "submitting"],
+)
+def test_an_entry_of_a_batchs_ledger_is_a_fault_unless_its_job_is_stored_or_forgotten(good, record, is_fault):
+    _, _, faults = find_faults(good, ledger={f"{BATCH.stored_at}_segmind/ledger/x.json": record})
+    assert bool(faults) == is_fault

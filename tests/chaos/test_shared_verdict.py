@@ -113,7 +113,10 @@ def test_a_task_of_one_of_the_dags_that_failed_is_a_fault(good):
     assert find_faults(good, tasks=tasks) == ([f"its task of {OTHER_DAG} is failed"], {}, [])
 
 
-@pytest.mark.parametrize("record", [LedgerRecord("submitted", "shared-0000"), LedgerRecord("delivered", "other")])
+@pytest.mark.parametrize(
+    "record",
+    [LedgerRecord("submitted", "shared-0000"), LedgerRecord("submitting", None), LedgerRecord("delivered", "other")],
+)
 def test_an_entry_of_the_ledger_that_is_not_about_a_delivered_job_is_a_fault(good, record):
     _, _, [fault] = find_faults(good, ledger={**good.ledger, "s3://photos/ledger/x.json": record})
     assert fault.startswith("the ledger's entry s3://photos/ledger/x.json is not about a delivered job")
