@@ -163,7 +163,7 @@ class BatchRun:
     # ------------------------------------------------------------------ store
 
     def _collect(self) -> None:
-        """Store the results of the jobs that have ended. Chaos seam: batch_store."""
+        """Store the results of the jobs that have ended."""
         if self.event is not None:
             self._take_event(self.event)
         ended = [job for job in self.state.in_flight if job.ended]

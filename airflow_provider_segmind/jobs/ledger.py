@@ -313,7 +313,11 @@ class LedgerCheckpoints:
         return self._look_up() if self._seen is None else self._seen[1]
 
     def _put(self, entry: Entry) -> bool:
-        """Write the entry over the version that was seen last; return whether it was still that version."""
+        """
+        Write the entry over the version that was seen last; return whether it was still that version.
+
+        Chaos seam: ledger_submitting, ledger_submitted, ledger_delivered.
+        """
         assert self._name is not None  # noqa: S101 - an image that cannot be read is not submitted
         assert self._seen is not None  # noqa: S101 - nothing is written before the entry was read
         data, version = entry.as_json(), self._seen[0]
