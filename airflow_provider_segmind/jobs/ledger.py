@@ -184,6 +184,12 @@ class LedgerCheckpoints:
             look_at=min(max(until, self._clock()), self._clock() + PENDING_PAUSE),
         )
 
+    @property
+    def delivered_before(self) -> bool:
+        """Whether the entry says that a job for the same image has been stored, by this task or another."""
+        entry = self._seen[1] if self._seen else None
+        return entry is not None and entry.state is EntryState.DELIVERED
+
     def submit_ended_by(self, checkpoint: Checkpoint) -> float | None:
         """Return when a POST has ended at the latest, whichever task sent it."""
         return checkpoint.submitted_at + SUBMIT_ENDS_WITHIN
