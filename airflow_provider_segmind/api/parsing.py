@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
+from airflow_provider_segmind.api.learned_limit import WINDOW
 from airflow_provider_segmind.api.models import (
     JobState,
     Metrics,
@@ -29,7 +30,7 @@ from airflow_provider_segmind.api.models import (
     split_data_uri,
 )
 from airflow_provider_segmind.api.operation import ApiContext, Response
-from airflow_provider_segmind.api.rate_limit import MAX_RESET, WINDOW
+from airflow_provider_segmind.api.rate_limit import MAX_RESET
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import (
     SegmindAuthError,
