@@ -170,6 +170,16 @@ def test_a_batch_without_any_input_succeeds(segmind, batch, images):
     assert (summary["total"], len(segmind.jobs)) == (0, 0)
 
 
+def test_a_result_that_another_run_stores_meanwhile_is_not_paid_for_again(segmind, batch):
+    batch.put("a.png", "b.png")
+    slow = batch.task(max_wave=1)
+    deferral = slow.submit()
+    batch.task().run()
+    outcome = slow.resume(slow.wait(deferral))
+
+    assert (len(segmind.jobs), outcome["completed"], outcome["skipped"]) == (2, 1, 1)
+
+
 def test_a_batch_works_in_waves(segmind, batch):
     batch.put(*[f"{number}.png" for number in range(7)])
     task = batch.task(max_wave=3)
