@@ -9,23 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.batch.environment import Environment
-from benchmarks.batch.measuring import Bench, Outcome
-from benchmarks.batch.report import cost_table, faults, limit_table, row_table, start_table
-from benchmarks.batch.scenarios import FULL, QUICK, Scenario, Scenarios
+from benchmarks.batch.measuring import Outcome
+from benchmarks.batch.report import cost_table, faults, limit_table, row_table
+from benchmarks.batch.runs import measure, running
+from benchmarks.batch.scenarios import FULL, QUICK, Scenario
 from chaos.postgres import PostgresMissingError
 from demo.process import ProcessFailedError, tail
-from demo.stack import Stack
-
-
-def report(words: str) -> None:
-    """Print progress."""
-    print(f"{time.strftime('%H:%M:%S')} {words}", flush=True)
 
 
 def describe(outcome: Outcome) -> str:
@@ -34,41 +25,10 @@ def describe(outcome: Outcome) -> str:
     lines = [
         f"{scenario.name}: requests {outcome.requests}",
         f"  CPU of all processes, s: { {name: round(cpu, 1) for name, cpu in outcome.services_cpu.items()} }",
-        f"  task processes, s of life and of CPU: {[(round(p.life, 1), round(p.cpu, 2)) for p in outcome.processes][:30]}",
+        f"  task processes, s of life and of CPU: {', '.join(f'{p.life:.1f} {p.cpu:.2f}' for p in outcome.processes)}",
         *(f"  FAULT: {fault}" for fault in outcome.faults),
     ]
     return "\n".join(lines)
-
-
-@contextmanager
-def running(scenarios: Sequence[Scenario], profiles: Path | None = None) -> Iterator[Bench]:
-    """Start everything that the scenarios need, and end it with the block."""
-    with Stack("segmind-bench") as stack:
-        environment = Environment(stack, scenarios, report, profiles)
-        try:
-            with environment.tasks.watching():
-                yield Bench(environment)
-        finally:
-            environment.postgres.close()
-
-
-def measure(planned: Scenarios) -> tuple[dict[str, str], list[str]]:
-    """
-    Measure all scenarios.
-
-    :return: the tables by their titles, and the faults
-    """
-    with running(planned.all) as bench:
-        alone = [bench.run([scenario])[0] for scenario in planned.alone]
-        together = bench.run(planned.together)
-        start = bench.start(planned.start)
-    tables = {
-        "Whole runs": cost_table(alone),
-        "Whole runs at the rate limit": limit_table(together),
-        "Rows in Airflow's database": row_table([*alone, *together]),
-        "The start of a large batch": start_table(start),
-    }
-    return tables, faults([*alone, *together])
 
 
 def main() -> int:

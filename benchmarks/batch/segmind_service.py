@@ -3,9 +3,9 @@ A Segmind with several accounts, each with a rate limit, for whole runs in Airfl
 
 The API key names the account, so that runs at the same time are counted apart. The limit counts submits, status and
 result requests in a sliding minute, the strictest reading of what Segmind publishes. The request history is on another
-host and not limited, as in the emulator. The service draws no picture and decodes none: every result is the same file.
-It answers a request in a fraction of a millisecond, where the emulator, which computes each result, takes more CPU for
-an image than the provider does, and would be the bottleneck of what is measured.
+host and not limited, as in the emulator. Every result is the same file, so an answer takes a fraction of a millisecond.
+The emulator, which reads each photo and computes its result, takes 20 ms of CPU for a quarter of a megapixel, and would
+be a large part of what is measured.
 
 Not Segmind's are ``PUT /accounts/<key>``, which opens an account, and ``GET /accounts/<key>``, which tells what it saw.
 """
