@@ -2,9 +2,9 @@
 As much of S3 as a run in Airflow uses, in memory, fast enough not to be what is measured.
 
 moto takes 3 ms of CPU a request, and a batch makes several requests an image, so with thousands of images moto would be
-a large part of the load. This stub takes 0.5 ms. It checks what it is sent: the access key, the length, the SHA-256 and the
-CRC-32 of each body, and the conditions of a write. What it does not know it refuses and counts. Contents are kept once
-for each digest, so thousands of equal results take no memory.
+a large part of the load. This stub takes 0.5 ms. It checks what it is sent: the access key, the length, the SHA-256 and
+the CRC-32 of each body, and the conditions of a write. What it does not know it refuses and counts. Contents are kept
+once for each digest, so thousands of equal results take no memory.
 
 Not S3's are ``PUT /-/fill``, which makes many equal objects, ``GET /-/objects`` and ``GET /-/statistics``.
 """
