@@ -4,6 +4,7 @@ The errors of this provider, divided by what the caller should do about them.
 SegmindError (an AirflowException)
   + SegmindInputError           a parameter or a connection is wrong; nothing was sent (also a ValueError, and an
   |                             AirflowFailException, so that no retry is spent on it)
+  |   + SegmindMissingFileError     a file or an object that a parameter names does not exist
   + SegmindRequestError         refused (4xx): never retried, nothing was queued
   |   + SegmindAuthError            401, 403: the key is wrong, or may not use this
   |   + SegmindCreditsError         406 that speaks of credits or a spend limit
@@ -18,6 +19,8 @@ SegmindError (an AirflowException)
   + SegmindCheckpointError      a task's checkpoint exists and cannot be read; nothing was submitted
   + SegmindOutputError          the result file is missing, truncated, not an image, or on a host that is not trusted
   + SegmindStorageError         the source or the destination storage failed; a retry pays nothing
+  + SegmindBatchError           a batch has more failures than it may have; a retry does only those
+      + SegmindBudgetError          a batch has spent what it may spend
 """
 
 from __future__ import annotations
@@ -80,6 +83,10 @@ class SegmindInputError(SegmindError, AirflowFailException, ValueError):
     """
 
     policy = Policy("ends", TaskFate.FAIL, may_recover=True)
+
+
+class SegmindMissingFileError(SegmindInputError):
+    """A file or an object that a parameter names does not exist."""
 
 
 class SegmindRequestError(SegmindError):
@@ -199,6 +206,18 @@ class SegmindCheckpointError(SegmindError):
     """A task's checkpoint exists and cannot be read. It may be about a paid job, so nothing is submitted."""
 
     policy = Policy("ends; nothing is submitted", TaskFate.RETRY)
+
+
+class SegmindBatchError(SegmindError):
+    """More images of a batch failed than ``max_failures`` allows. The others are stored; a retry does only these."""
+
+    policy = Policy("ends when everything else is stored", TaskFate.RETRY)
+
+
+class SegmindBudgetError(SegmindBatchError):
+    """A batch has reached its ``max_cost``. What was submitted is stored; a higher ``max_cost`` and a Clear go on."""
+
+    policy = Policy("collects what is in flight, then ends", TaskFate.FAIL)
 
 
 __all__ = sorted(name for name in globals() if name.startswith("Segmind"))

@@ -110,7 +110,7 @@ class Delivery:
     def stored(self) -> StoredResult | None:
         """What stands where the result is to go. A result that is named by its request id replaces nothing."""
         destination = self.description.destination
-        if destination is None or (destination.is_prefix and self.name is None):
+        if destination is None or (destination.needs_stem and self.name is None):
             return None
         must_see = self.description.if_exists == "skip"
         return find_stored(destination, self.name, aws_conn_id=self.description.aws_conn_id, must_see=must_see)
