@@ -12,11 +12,12 @@ SegmindError (an AirflowException)
   + SegmindRateLimitError       429: wait until ``reset_at``
   + SegmindServiceError         5xx, transport failure, or a response that makes no sense; a submit was not queued
   + SegmindSubmitUnknownError   a submit whose outcome is unknown: reconcile before paying again
+  + SegmindSubmitPendingError   another submit of the same job is under way: look again later; nothing was submitted
   + SegmindJobFailedError       the job ran and failed; it was not billed
   |   + SegmindModerationError      blocked by content moderation
   + SegmindJobExpiredError      404 on a request id: Segmind drops the record after one hour
   + SegmindJobTimeoutError      the deadline passed; the job still runs, and a retry waits for the same job
-  + SegmindCheckpointError      a task's checkpoint exists and cannot be read; nothing was submitted
+  + SegmindCheckpointError      a checkpoint exists and cannot be read; nothing was submitted
   + SegmindOutputError          the result file is missing, truncated, not an image, or on a host that is not trusted
   + SegmindStorageError         the source or the destination storage failed; a retry pays nothing
   + SegmindBatchError           a batch has more failures than it may have; a retry does only those
@@ -151,6 +152,31 @@ class SegmindSubmitUnknownError(SegmindError):
     )
 
 
+class SegmindSubmitPendingError(SegmindError):
+    """
+    Another submit of the same job may be accepted at any moment, or was sent and can be judged later only.
+
+    Nothing was submitted by whoever gets this error.
+
+    :param until: epoch seconds from which the outcome of that submit can be told
+    :param look_at: epoch seconds at which it is worth looking again, because the outcome may be known by then
+    """
+
+    policy = Policy(
+        "looks again every 10 s, without a worker slot",
+        TaskFate.RETRY,
+        retry_delay=timedelta(seconds=30),
+        retry_reason="another task submits the same job: look what became of it",
+    )
+
+    def __init__(
+        self, message: str, *, until: float, look_at: float | None = None, request_id: str | None = None
+    ) -> None:
+        super().__init__(message, request_id=request_id)
+        self.until = until
+        self.look_at = until if look_at is None else look_at
+
+
 class SegmindJobFailedError(SegmindError):
     """
     The job ran and failed. Segmind bills only completed jobs, so this one cost nothing.
@@ -203,7 +229,7 @@ class SegmindStorageError(SegmindError):
 
 
 class SegmindCheckpointError(SegmindError):
-    """A task's checkpoint exists and cannot be read. It may be about a paid job, so nothing is submitted."""
+    """A checkpoint exists and cannot be read. It may be about a paid job, so nothing is submitted."""
 
     policy = Policy("ends; nothing is submitted", TaskFate.RETRY)
 

@@ -342,7 +342,11 @@ def _store_object(file: BinaryIO, target: Location, provenance: Provenance, *, d
             # fsspec has no conditional writes: what is stored between this and the write is replaced unseen.
             refuse_other_image(find_at(target, None), provenance)
         replaces = fs.exists(name)
-        out = fs.open(name, "wb")
+        try:
+            out = fs.open(name, "wb")
+        except FileNotFoundError:  # as sftp does: not every store makes the folders above an object by itself
+            fs.makedirs(name.rpartition("/")[0], exist_ok=True)
+            out = fs.open(name, "wb")
         try:
             shutil.copyfileobj(file, out, _CHUNK)
             out.close()

@@ -10,11 +10,11 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import chain
-from pathlib import PurePosixPath
 from typing import BinaryIO, NamedTuple, cast
 from urllib.parse import unquote_plus
 
@@ -51,13 +51,17 @@ class ListEntry(NamedTuple):
 
 def list_format(name: str) -> str | None:
     """Return ``"txt"``, ``"csv"`` or ``"jsonl"`` for the name of a list file, ``None`` for another name."""
-    extension = PurePosixPath(name.lower().removesuffix(".gz")).suffix.removeprefix(".")
+    extension = _extension(name.lower().removesuffix(".gz")).removeprefix(".")
     return extension if extension in _READERS else None
 
 
 def is_image_name(name: str) -> bool:
     """Return whether a name has the extension of a JPEG, PNG or WEBP."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_EXTENSIONS
+    return _extension(name).lower() in IMAGE_EXTENSIONS
+
+
+def _extension(name: str) -> str:
+    return os.path.splitext(name)[1]  # noqa: PTH122 - pathlib does not see that a folder's marker ends in a slash
 
 
 def read_list_file(location: Location, *, aws_conn_id: str | None) -> Iterator[ListEntry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -31,6 +31,7 @@ _ACCEPTED = (
     "Give a list of images, a prefix that ends in '/', a glob such as s3://bucket/in/**/*.jpg, or a list file (.txt, "
     ".csv, .jsonl)."
 )
+_SLICE = 1000
 _WILDCARD = re.compile(r"[*?\[]")
 # How Airflow and Jinja render a list, an XCom or an object that a text field got.
 _RENDERED = re.compile(r"\[.*\]|\(['\"].*\)|\{['\"].*\}|<.* at 0x\w+>|Lazy\w+\(.*\)", re.DOTALL)
@@ -108,7 +109,7 @@ def list_images(value: object, *, aws_conn_id: str | None, destination: Destinat
     :raises SegmindInputError: the bucket, folder or list file is missing, may not be read, or is no list
     """
     if is_fixed_list(value):
-        return [_given(image, index) for index, image in enumerate(value)]
+        return [_given(image, index) for index, image in enumerate(_entries(value))]
     listing = _parse(value)
     if isinstance(listing, Location):
         return [ListedImage(*entry) for entry in read_list_file(listing, aws_conn_id=aws_conn_id)]
@@ -138,6 +139,17 @@ def refuse_listed_result(value: object, destination: Destination, result: Locati
             f"{result.where} lies among the images that are listed, so that the next run would pay for erasing a "
             f"result. Give a destination of its own, which may be a folder below {listing.folder.label}."
         )
+
+
+def _entries(value: Iterable[object]) -> Iterator[object]:
+    """Yield the entries of a list. That of a mapped task's XComs costs a request to Airflow for an entry or a slice."""
+    if isinstance(value, list | tuple) or not isinstance(value, Sequence):
+        yield from value
+        return
+    start = 0
+    while part := value[start : start + _SLICE]:
+        yield from part
+        start += len(part)
 
 
 def _given(image: object, index: int) -> ListedImage:

@@ -22,7 +22,7 @@ def names_below(
 
     :param location: a prefix that ends in ``/``, or a whole bucket
     :param start: how the names that the caller wants begin. S3 lists only these; elsewhere there may be others
-    :param depth: how many parts these names have at most; elsewhere than on the disk, longer ones may come too
+    :param depth: how many parts these names have at most. S3 leaves out longer ones only where it is 1
     :param must_exist: refuse a local folder or another store's bucket that is not there, instead of yielding nothing.
         A bucket in S3 always has to exist
     """
@@ -75,14 +75,14 @@ def _on_disk(location: Location, depth: int | None, *, must_exist: bool) -> Iter
 def _in_store(location: Location, depth: int | None, *, must_exist: bool) -> Iterator[str]:
     with object_store(location) as (fs, path):
         fs.invalidate_cache()  # some stores answer from an earlier listing
-        root = path.strip("/")
+        root = path.strip("/") + "/" if path.strip("/") else ""
         found = fs.find(path.rstrip("/"), maxdepth=depth)
         if not found:
             _refuse_unlisted(fs, path.rstrip("/"), must_exist=must_exist)
         for name in found:
             inside = name.lstrip("/")
-            if not root or inside.startswith(f"{root}/"):
-                yield inside[len(root) + 1 :] if root else inside
+            if inside.startswith(root):
+                yield inside[len(root) :]
 
 
 def _refuse_unlisted(fs: object, path: str, *, must_exist: bool) -> None:

@@ -30,10 +30,10 @@ from typing import Any
 from airflow_provider_segmind.api.gateway import MAX_SUBMIT_WAIT
 from airflow_provider_segmind.api.history_pages import records_of
 from airflow_provider_segmind.api.models import SegmindRecord
-from airflow_provider_segmind.api.operation import pause
-from airflow_provider_segmind.api.wave import WaveEvent, WavePacing
+from airflow_provider_segmind.api.operation import counting_requests, pause
+from airflow_provider_segmind.api.wave import WaveEvent
+from airflow_provider_segmind.api.wave_pacing import WavePacing
 from airflow_provider_segmind.exceptions import (
-    SegmindError,
     SegmindServiceError,
 )
 from airflow_provider_segmind.files.documents import DocumentStore
@@ -49,6 +49,9 @@ from airflow_provider_segmind.jobs.journal import MANIFEST, Journal, Row, RowSta
 
 PART_SECONDS = 60.0
 """After so long a part begins no more submits: a worker slot is for others too, and progress is to be seen."""
+
+WORTH_A_PART = 100
+"""A part is resumed when this many submits are possible, or as many as a window of the limit holds."""
 
 START_SECONDS = 4.0
 """A part is resumed so long before the limit's next window opens, since Airflow takes about that time to start it."""
@@ -114,7 +117,7 @@ class BatchRun:
         if self.state.in_flight or (self.pending and self._why_stopped() is None):
             self._check_progress()
             self._save(manifest=time.time() >= self.state.manifest_at + MANIFEST_SECONDS)
-            return WaitForWave(self._to_watch(), self._resume_at(), self.state.limiter)
+            return self._wave()
         return self._finish()
 
     # ------------------------------------------------------------------ what earlier parts have left
@@ -146,6 +149,7 @@ class BatchRun:
         known = {job.key for job in state.in_flight} | self.journal.rows.keys()
         self.pending = deque(item for item in self.items if item.key not in known and item.same_as is None)
         self.pacing = WavePacing(self.api.limiter, REQUESTS_PER_JOB[self.description.watch], state.submits)
+        self.api.limiter.expect_bursts(self.description.max_transfers)
         self.progress = Progress(state, self.items, self.journal.rows)
 
     def _restart(self, old: BatchState | None, now: float) -> BatchState:
@@ -209,15 +213,13 @@ class BatchRun:
         if self.description.watch != "history" or not ended:
             return {}
         since = min(job.submitted_at for job in ended)
-        try:
-            found = self.worker.runner.run_operation(
-                records_of(self.api, self.description.model, [job.request_id for job in ended], since)
-            )
-        except SegmindError as error:
-            log.warning("The request history failed (%s). Each result is asked for instead.", error)
-            return {}
-        self.state.requests += found.requests
-        return {request_id: record for request_id, record in found.records.items() if record.output_urls}
+        operation = records_of(self.api, self.description.model, [job.request_id for job in ended], since)
+        records = self.worker.runner.run_operation(counting_requests(operation, self._count))
+        return {request_id: record for request_id, record in records.items() if record.output_urls}
+
+    def _count(self) -> None:
+        """Count a request to the history, which the limiter does not see."""
+        self.state.requests += 1
 
     def _done(self, job: InFlight, row: Row) -> None:
         self.state.in_flight.remove(job)
@@ -241,7 +243,6 @@ class BatchRun:
         for item, outcome in each_in_threads(self.worker.submit, self._next_to_submit, self.description.max_transfers):
             self.running -= 1
             self._take_outcome(item, outcome)
-        self.state.submits = self.pacing.submits
         self.pending.extend(item for _, item in self.postponed)
         self._raise_failure()
 
@@ -255,20 +256,22 @@ class BatchRun:
             return None
         if self.affordable is not None and self.running + self.submitted >= self.affordable:
             return None
-        if len(self.state.in_flight) + self.running >= self.description.max_wave:
+        room = self.description.max_wave - len(self.state.in_flight)
+        if self.running >= room:
             return None
-        if self.running >= self.pacing.submits_now(now) and (self.running or not self._wait_for_window(MAX_GAP)):
+        if self.running >= self.pacing.submits_now(now, room) and (self.running or not self._wait_for_window(MAX_GAP)):
             return None
         self.running += 1
         return self.pending.popleft()
 
     def _wait_for_window(self, patience: float) -> bool:
-        """Wait for the next submit that the limit allows, if that is soon. A part begins a little before a window."""
+        """Wait until the limit allows a submit, if that is soon, and return whether it does."""
         now = time.time()
-        opens_at = self.pacing.opens_at(now) if self.pending else None
-        if opens_at is None or opens_at > now + patience:
-            return opens_at is None
-        self.worker.runner.run_operation(pause(opens_at - now + 0.01))
+        seconds = self.pacing.opens_at(now) - now
+        if seconds > patience:
+            return False
+        if seconds > 0:
+            self.worker.runner.run_operation(pause(seconds + 0.01))
         return True
 
     def _take_outcome(self, item: BatchItem, outcome: SubmitOutcome | Exception) -> None:
@@ -277,7 +280,7 @@ class BatchRun:
         elif isinstance(outcome, InFlight):
             self.state.in_flight.append(outcome)
             self.submitted += 1
-            self.pacing.submitted(outcome.submitted_at)
+            self.state.count_submit(outcome.submitted_at)
             self.state.progress_at = time.time()
         else:
             if isinstance(outcome, Postponed):
@@ -305,28 +308,32 @@ class BatchRun:
 
     # ------------------------------------------------------------------ the end of a part
 
-    def _to_watch(self) -> list[InFlight]:
-        return [job for job in self.state.in_flight if not job.ended]
-
-    def _resume_at(self) -> float | None:
-        """Return when the next part should begin although the wave has not ended."""
+    def _wave(self) -> WaitForWave:
+        """Return what to wait for, and when the next part should begin."""
         now = time.time()
-        moments = []
-        if self.resume_at is not None:
-            moments.append(self.resume_at)
+        opens_at, moments = now, []
         if self.postponed:
             moments.append(min(moment for moment, _ in self.postponed))
-        if any(job.ended for job in self.state.in_flight):
-            moments.append(self._next_window(now))
-        if len(self.pending) > len(self.postponed) and self.resume_at is None and self._why_stopped() is None:
-            full = len(self.state.in_flight) >= self.description.max_wave
-            moments.append(now + FULL_WAVE_SECONDS if full else self._next_window(now))
-        return min(moments) if moments else None
+        if self.resume_at is not None:
+            opens_at = self.resume_at
+            moments.append(opens_at)
+        elif len(self.pending) > len(self.postponed) and self._why_stopped() is None:
+            if len(self.state.in_flight) >= self.description.max_wave:
+                moments.append(now + FULL_WAVE_SECONDS)
+            else:
+                opens_at = self._next_window(now)
+                moments.append(opens_at)
+        elif any(job.ended for job in self.state.in_flight):
+            opens_at = self._next_window(now)
+            moments.append(opens_at)
+        elif self.postponed:
+            opens_at = moments[0]
+        jobs = [job for job in self.state.in_flight if not job.ended]
+        return WaitForWave(jobs, min(moments) if moments else None, min(opens_at, *moments), self.state.limiter)
 
     def _next_window(self, now: float) -> float:
         """Return when a part should begin in order to use the limit's next window."""
-        opens_at = self.pacing.opens_at(now)
-        return now if opens_at is None else max(opens_at - START_SECONDS, now)
+        return max(self.pacing.opens_at(now, WORTH_A_PART) - START_SECONDS, now)
 
     def _why_stopped(self) -> str | None:
         """Return why nothing more is submitted, ``None`` if more is."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from airflow_provider_segmind.api.models import DEFAULT_TIMEOUT
+from airflow_provider_segmind.api.wave import Watch
 from airflow_provider_segmind.jobs.batch_plan import Inputs
 from airflow_provider_segmind.jobs.batch_state import InFlight
 
-Watch = Literal["status", "history"]
-
-REQUESTS_PER_JOB: Mapping[Watch, float] = {"status": 3.05, "history": 1.05}
+REQUESTS_PER_JOB: Mapping[Watch, float] = {"status": 3.1, "history": 1.1}
 """How much of the rate limit a job needs: its submit, hardly more than one poll, and its result. With the history as
 the watch it needs the submit, and room for the few jobs that the history does not show."""
 
@@ -48,12 +47,14 @@ class WaitForWave:
     """
     Watch these jobs, then come back.
 
-    :param resume_at: epoch seconds at which more can be submitted, ``None``: come back when all have ended
+    :param resume_at: epoch seconds at which to come back, whatever is still running; ``None``: when all have ended
+    :param opens_at: epoch seconds before which coming back is of no use, even if all have ended
     :param limiter: what the watching process's limiter takes over
     """
 
     jobs: list[InFlight]
     resume_at: float | None
+    opens_at: float
     limiter: dict[str, Any]
 
 

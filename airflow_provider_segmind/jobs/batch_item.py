@@ -30,7 +30,7 @@ from airflow_provider_segmind.jobs.batch_plan import BatchItem
 from airflow_provider_segmind.jobs.batch_state import InFlight
 from airflow_provider_segmind.jobs.delivery import Facts, JobDescription, OperationRunner
 from airflow_provider_segmind.jobs.journal import Row, RowStatus
-from airflow_provider_segmind.jobs.ledger import Ledger, LedgerCheckpoints, TaskConsumer
+from airflow_provider_segmind.jobs.ledger import Ledger
 from airflow_provider_segmind.jobs.run import JobRun, WaitForJob, WaitUntil
 
 MAX_STORE_ATTEMPTS = 3
@@ -73,12 +73,15 @@ class ItemWorker:
     Works on single inputs, in any thread of a worker part.
 
     :param describe: returns the job of an input
+    :param consumer: what the ledger knows the task by
+    :param max_tries: Airflow's, of the task
     """
 
     describe: Describe
     runner: OperationRunner
     ledger: Ledger
-    consumer: TaskConsumer
+    consumer: str
+    max_tries: int | None
 
     def submit(self, item: BatchItem) -> SubmitOutcome:
         """
@@ -124,7 +127,7 @@ class ItemWorker:
         urls = record.output_urls if record is not None else ()
         cost = Metrics(cost=record.cost) if record is not None else Metrics()
         run = self._run(self.describe(item))
-        run.checkpoints.about(job.input_digest, job.image_identity)
+        run.checkpoints.about(job.input_digest, job.image_identity or "", self.runner.api.account)
         try:
             try:
                 result = run.store(JobOutcome(job.request_id, OutcomeStatus.COMPLETED, None, cost, urls), None)
@@ -157,7 +160,7 @@ class ItemWorker:
         return Row(item.key, item.label, RowStatus.FAILED, request_id=job.request_id, error=error)
 
     def _run(self, description: JobDescription) -> JobRun:
-        checkpoints: LedgerCheckpoints = self.ledger.checkpoints(self.consumer)
+        checkpoints = self.ledger.checkpoints(consumer=self.consumer, max_tries=self.max_tries)
         return JobRun(description, self.runner, checkpoints, lambda job: None)  # noqa: ARG005
 
 

@@ -9,6 +9,7 @@ trigger, an event or an XCom must not.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from airflow_provider_segmind.files.documents import DocumentStore
 
 VERSION = 1
 STATE = "state.json"
+KEPT_SUBMITS = 120  # seconds
 
 
 @dataclass(slots=True)
@@ -58,7 +60,7 @@ class BatchState:
     :param progress_at: epoch seconds at which a job was last submitted or an input done with
     :param manifest_at: epoch seconds at which the manifest was last written
     :param stopped: why nothing more is submitted, ``None``: it is
-    :param submits: [epoch second, number] of the last minute's submits
+    :param submits: [epoch second, number] of the last submits
     :param limiter: what the rate limiter of the process before has handed over
     """
 
@@ -73,8 +75,15 @@ class BatchState:
     manifest_at: float = 0.0
     stopped: str | None = None
     limiter: dict[str, Any] = field(default_factory=dict)
-    submits: list[list[int]] = field(default_factory=list)
+    submits: list[tuple[int, int]] = field(default_factory=list)
     in_flight: list[InFlight] = field(default_factory=list)
+
+    def count_submit(self, moment: float) -> None:
+        """Note a submit, and forget those of more than two minutes ago."""
+        second = int(moment)
+        counts = Counter(dict(self.submits))
+        counts[second] += 1
+        self.submits[:] = [(each, count) for each, count in counts.items() if each >= second - KEPT_SUBMITS]
 
     @classmethod
     def read(cls, documents: DocumentStore) -> BatchState | None:
@@ -87,6 +96,7 @@ class BatchState:
             version = values.pop("version")
             if version != VERSION:
                 raise _unreadable(documents, f"its version is {version!r}, and this provider reads version {VERSION}")
+            values["submits"] = [(int(second), int(count)) for second, count in values["submits"]]
             values["in_flight"] = [_in_flight(row) for row in values["in_flight"]]
             return cls(**values)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_segmind.api.models import DEFAULT_TIMEOUT, OnUnknownSubmit, check_choice, check_timeout
 from airflow_provider_segmind.exceptions import SegmindInputError
 from airflow_provider_segmind.files.destination import IfExists, parse_destination
+from airflow_provider_segmind.files.documents import parse_prefix
 from airflow_provider_segmind.files.s3 import check_s3_extra_args
 from airflow_provider_segmind.operators.parameters import (
     OnModerationBlock,
@@ -35,7 +36,12 @@ class SegmindOperator(BaseOperator):
         model and these flags, the task succeeds with its facts and nothing is submitted. ``"overwrite"`` replaces what
         is there, but at a prefix never the result of another image
     :param s3_extra_args: boto3's upload arguments for every object written, such as ``ServerSideEncryption``, ``ACL``,
-        ``StorageClass`` or ``Tagging`` (templated)
+        ``StorageClass`` or ``Tagging`` (templated). Of these, what concerns pictures, such as ``StorageClass``, does
+        not apply to the ledger
+    :param ledger: where paid jobs are remembered for all tasks, runs, DAGs and Airflows: a prefix such as
+        ``s3://bucket/ledger/``, a folder that all workers see, or a prefix of another object store (templated). A job
+        that is paid for and not delivered is then never bought again. ``None``: the connection's extra ``ledger``, or
+        else Airflow's task state store (Airflow 3.3 and later)
     :param segmind_conn_id: the connection to Segmind (templated)
     :param aws_conn_id: the connection to S3, ``None`` for boto3's default credentials (templated)
     :param deferrable: wait on the triggerer instead of in the worker. On by default; the setting
@@ -49,7 +55,7 @@ class SegmindOperator(BaseOperator):
         history, ``"fail"`` leaves it to you, ``"resubmit"`` pays again
     """
 
-    template_fields: Sequence[str] = ("destination", "s3_extra_args", "segmind_conn_id", "aws_conn_id")
+    template_fields: Sequence[str] = ("destination", "s3_extra_args", "ledger", "segmind_conn_id", "aws_conn_id")
     ui_color = "#e8defc"
 
     def __init__(
@@ -58,6 +64,7 @@ class SegmindOperator(BaseOperator):
         destination: Any = None,
         if_exists: IfExists = "overwrite",
         s3_extra_args: Mapping[str, Any] | None = None,
+        ledger: Any = None,
         segmind_conn_id: str = "segmind_default",
         aws_conn_id: str | None = "aws_default",
         deferrable: bool = True,
@@ -78,6 +85,7 @@ class SegmindOperator(BaseOperator):
         self.destination = destination
         self.if_exists = if_exists
         self.s3_extra_args = s3_extra_args
+        self.ledger = ledger
         self.segmind_conn_id = segmind_conn_id
         self.aws_conn_id = aws_conn_id
         self.deferrable = deferrable
@@ -89,6 +97,7 @@ class SegmindOperator(BaseOperator):
         self._check("aws_conn_id", check_conn_id, optional=True)
         self._check("destination", lambda _, value: parse_destination(value), optional=True)
         self._check("s3_extra_args", lambda _, value: check_s3_extra_args(value), optional=True)
+        self._check("ledger", parse_prefix, optional=True)
         if getattr(self, "retry_policy", None) is None:
             # Set here, since kwargs.setdefault is lost under .expand().
             policy = default_retry_policy()

@@ -6,12 +6,14 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_segmind.api.models import check_choice
+from airflow_provider_segmind.api.wave import Watch, Wave, WaveEvent, WaveJob
 from airflow_provider_segmind.exceptions import SegmindError, SegmindInputError, TaskFate
 from airflow_provider_segmind.files.destination import Destination, IfExists, parse_destination
 from airflow_provider_segmind.files.naming import DEFAULT_TEMPLATE, NameTemplate
@@ -27,9 +29,10 @@ if TYPE_CHECKING:  # what runs a batch is imported where it runs: Airflow parses
     from airflow_provider_segmind.jobs.batch_plan import BatchItem, Inputs
     from airflow_provider_segmind.jobs.delivery import JobDescription
 
-Watch = Literal["status", "history"]
 MAX_WAVE = 1000
 """Jobs in flight at most: a trigger with more would be larger than 64 KiB."""
+
+WATCHERS = 8
 
 FOLDER = "_segmind/"
 """Where a batch keeps its ledger, its state and its manifest, below the destination."""
@@ -125,7 +128,6 @@ class SegmindBatchOperator(SegmindOperator):
         return self._work(context, event)
 
     def _work(self, context: Context, event: Any) -> Summary:
-        from airflow_provider_segmind.api.wave import WaveEvent
         from airflow_provider_segmind.hooks.segmind import SegmindHook
 
         check_conn_id("segmind_conn_id", self.segmind_conn_id)
@@ -139,13 +141,13 @@ class SegmindBatchOperator(SegmindOperator):
                     self._defer_to_wave(result)
                 seen = self._watch_here(hook, result)
 
-    def _batch_run(self, context: Context, hook: SegmindHook, event: Any) -> BatchRun:
+    def _batch_run(self, context: Context, hook: SegmindHook, event: WaveEvent | None) -> BatchRun:
         from airflow_provider_segmind.files.destination import existing_names
         from airflow_provider_segmind.files.documents import open_documents
         from airflow_provider_segmind.jobs.batch import BatchRun
         from airflow_provider_segmind.jobs.batch_description import BatchDescription
         from airflow_provider_segmind.jobs.batch_item import ItemWorker
-        from airflow_provider_segmind.jobs.ledger import TaskConsumer, open_ledger
+        from airflow_provider_segmind.jobs.ledger import consumer_of, open_ledger
 
         destination = check_prefix(self.destination)
         options = self.job_options()
@@ -157,8 +159,11 @@ class SegmindBatchOperator(SegmindOperator):
         existing = existing_names(destination, aws_conn_id=self.aws_conn_id)
 
         def describe(item: BatchItem) -> JobDescription:
+            assert item.name is not None, "an item without a name is never described"  # noqa: S101
             named = destination.named(item.name, existing)
-            return self.describe_item(item, {**options, "destination": named, "wait_here": False})
+            return self.describe_item(
+                item, {**options, "destination": named, "wait_here": False, "reconcile_later": True}
+            )
 
         description = BatchDescription(
             self.batch_model,
@@ -173,8 +178,8 @@ class SegmindBatchOperator(SegmindOperator):
             self.max_cost,
             self.on_moderation_block == "fail",
         )
-        consumer = TaskConsumer.of(ti)
-        worker = ItemWorker(describe, hook, open_ledger(ledger, **stored), consumer)
+        consumer = consumer_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+        worker = ItemWorker(describe, hook, open_ledger(ledger, **stored), consumer, tries)
         return BatchRun(
             description,
             worker,
@@ -194,14 +199,29 @@ class SegmindBatchOperator(SegmindOperator):
             self.segmind_conn_id,
             self.timeout,
             resume_at=wave.resume_at,
+            opens_at=wave.opens_at,
             watch=self.watch,
             poll_interval=self.poll_interval,
             limiter=wave.limiter,
         )
         self._defer(trigger, deadline)
 
-    def _watch_here(self, hook: SegmindHook, wave: WaitForWave) -> Any:
-        raise NotImplementedError
+    def _watch_here(self, hook: SegmindHook, wave: WaitForWave) -> WaveEvent:
+        """Watch a wave in this process, as the trigger does, in a few threads."""
+        jobs = [WaveJob(job.request_id, job.submitted_at, job.deadline) for job in wave.jobs]
+        watch = Wave(
+            hook.api,
+            self.batch_model,
+            jobs,
+            resume_at=wave.resume_at,
+            opens_at=wave.opens_at,
+            watch=self.watch,
+            poll_interval=self.poll_interval,
+        )
+        with ThreadPoolExecutor(WATCHERS, thread_name_prefix="segmind-watch") as pool:
+            for watcher in [pool.submit(hook.run_operation, watch.watcher()) for _ in range(WATCHERS)]:
+                watcher.result()
+        return WaveEvent.of(watch, jobs, hook.api.limiter)
 
 
 def check_prefix(value: object) -> Destination:

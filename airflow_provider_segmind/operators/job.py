@@ -15,14 +15,17 @@ from airflow_provider_segmind.exceptions import (
     SegmindSubmitUnknownError,
     TaskFate,
 )
+from airflow_provider_segmind.files.s3 import check_s3_extra_args
 from airflow_provider_segmind.operators.base import SegmindOperator
 from airflow_provider_segmind.operators.parameters import check_conn_id
 
 if TYPE_CHECKING:  # what runs a job is imported where it runs: Airflow parses DAG files all the time
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_segmind.jobs.checkpoint import ResumeEvent, TaskCheckpoints
+    from airflow_provider_segmind.hooks.segmind import SegmindHook
+    from airflow_provider_segmind.jobs.checkpoint import CheckpointStore, ResumeEvent
     from airflow_provider_segmind.jobs.delivery import Facts, JobDescription
+    from airflow_provider_segmind.jobs.ledger import LedgerCheckpoints
     from airflow_provider_segmind.jobs.run import JobRun, Wait, WaitForJob, WaitUntil
 
 
@@ -58,17 +61,35 @@ class SegmindJobOperator(SegmindOperator):
 
         check_conn_id("segmind_conn_id", self.segmind_conn_id)
         max_tries = getattr(context["ti"], "max_tries", None)
-        checkpoints = TaskCheckpoints(
-            context.get("task_state_store"), max_tries if isinstance(max_tries, int) else None
+        tries = max_tries if isinstance(max_tries, int) else None
+        own = TaskCheckpoints(context.get("task_state_store"), tries)
+        own.remember(event.checkpoint if event else None)
+        with closing(SegmindHook(self.segmind_conn_id)) as hook:
+            with self._errors_for_airflow(own):
+                shared = self._open_ledger(context, hook, tries)
+            checkpoints = shared or own
+            with self._errors_for_airflow(checkpoints):
+                yield JobRun(
+                    self.describe_job(),
+                    hook,
+                    checkpoints,
+                    lambda job: context["ti"].xcom_push(key="request_id", value=job.request_id),
+                    event,
+                )
+
+    def _open_ledger(self, context: Context, hook: SegmindHook, tries: int | None) -> LedgerCheckpoints | None:
+        """Return this task's view of the ledger, if the operator or its connection names one."""
+        location = self.ledger if self.ledger is not None else hook.settings.ledger
+        if location is None:
+            return None
+        from airflow_provider_segmind.jobs.ledger import consumer_of, open_ledger
+
+        ledger = open_ledger(
+            location, aws_conn_id=self.aws_conn_id, s3_extra_args=check_s3_extra_args(self.s3_extra_args)
         )
-        with self._errors_for_airflow(checkpoints), closing(SegmindHook(self.segmind_conn_id)) as hook:
-            yield JobRun(
-                self.describe_job(),
-                hook,
-                checkpoints,
-                lambda job: context["ti"].xcom_push(key="request_id", value=job.request_id),
-                event,
-            )
+        ti = context["ti"]
+        consumer = consumer_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+        return ledger.checkpoints(consumer=consumer, max_tries=tries)
 
     def _finish(self, result: Facts | Wait, run: JobRun) -> Facts:
         """Return the facts, or defer to what there is to wait for."""
@@ -99,17 +120,17 @@ class SegmindJobOperator(SegmindOperator):
     def _defer_until(self, wait: WaitUntil) -> NoReturn:
         from airflow_provider_segmind.triggers.segmind import SegmindPauseTrigger
 
-        conn_id = None if wait.deadline is None else self.segmind_conn_id
+        conn_id = self.segmind_conn_id if wait.for_slot and wait.deadline is not None else None
         trigger = SegmindPauseTrigger(wait.moment, wait.event.as_json(), conn_id, wait.deadline)
         self._defer(trigger, wait.deadline)
 
     @contextmanager
-    def _errors_for_airflow(self, checkpoints: TaskCheckpoints) -> Iterator[None]:
+    def _errors_for_airflow(self, checkpoints: CheckpointStore) -> Iterator[None]:
         """
         Convert errors that a retry cannot fix into ``AirflowFailException``, and moderation blocks into a skip.
 
-        Without a lasting checkpoint (before Airflow 3.3) a retry would not know of a job that may be paid for and
-        submit another. Then no failure is retried.
+        Without a lasting checkpoint (before Airflow 3.3, without a ledger) a retry would not know of a job that may be
+        paid for and submit another. Then no failure is retried.
         """
         try:
             yield
@@ -123,7 +144,8 @@ class SegmindJobOperator(SegmindOperator):
                 what = f"request {checkpoint.request_id}" if checkpoint.request_id else "the submit"
                 raise AirflowFailException(
                     f"{error} The task is not retried: Airflow before 3.3 has no task state store, so a retry would "
-                    f"not know of {what} and pay again. Segmind keeps a result's file for 7 days."
+                    f"not know of {what} and pay again. Segmind keeps a result's file for 7 days. With a `ledger`, "
+                    "tasks are retried on every Airflow."
                 ) from error
             left_to_user = isinstance(error, SegmindSubmitUnknownError) and self.on_unknown_submit == "fail"
             if left_to_user or (isinstance(error, SegmindError) and error.policy.task is TaskFate.FAIL):

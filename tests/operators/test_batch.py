@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from airflow.exceptions import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_segmind.exceptions import SegmindBatchError
 from airflow_provider_segmind.operators.bria import BriaEraseForegroundBatchOperator
@@ -35,6 +35,7 @@ class Batch:
             options.setdefault("images", f"{self.source}/")
         options = {"destination": f"{self.results}/", "timeout": 30, **options}
         task = Task(lambda: operator(task_id="erase", **options))
+        task.ti.max_tries = 3
         task.ti.run_id = run_id or f"run_{self.runs}"
         return task
 
