@@ -22,7 +22,8 @@ class Outcome:
     What one run took.
 
     :param requests: at Segmind, by kind
-    :param refused: when a request was refused with a 429, in epoch seconds
+    :param request_times: when each request came that counts and was accepted, in epoch seconds, by kind
+    :param refused: when a request was refused with a 429
     :param triggerer_cpu: seconds of the triggerer while the run went on, less what it takes at rest
     :param triggerer_bytes: the most memory that the triggerer's largest process had until then
     :param first_post: epoch seconds
@@ -35,6 +36,7 @@ class Outcome:
     times: RunTimes
     processes: list[TaskProcess]
     requests: dict[str, int]
+    request_times: dict[str, list[float]]
     refused: list[float]
     triggerer_cpu: float
     triggerer_bytes: int
@@ -164,6 +166,7 @@ class Bench:
             self.database.times(scenario),
             self.environment.tasks.of(self.database.task_instances(scenario)),
             requests=seen["requests"],
+            request_times=seen["times"],
             refused=seen["refused"],
             triggerer_cpu=triggerer_cpu,
             triggerer_bytes=memory,

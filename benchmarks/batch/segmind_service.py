@@ -58,14 +58,14 @@ class Account:
     seconds: float = 12.0
     sigma: float = 0.15
     requests: Counter[str] = field(default_factory=Counter)
-    times: list[float] = field(default_factory=list)  # of accepted requests that count
+    times: dict[str, list[float]] = field(default_factory=dict)  # of accepted requests that count, by kind
     refused: list[float] = field(default_factory=list)
     jobs: list[ServedJob] = field(default_factory=list)
     by_id: dict[str, ServedJob] = field(default_factory=dict)
     _minute: deque[float] = field(default_factory=deque)
     _random: random.Random = field(default_factory=lambda: random.Random(1))
 
-    def refuse(self, now: float) -> float | None:
+    def refuse(self, kind: str, now: float) -> float | None:
         """Count a request; if it exceeds the limit, return when the next one will be accepted."""
         if self.limit is not None:
             while self._minute and self._minute[0] <= now - MINUTE:
@@ -74,7 +74,7 @@ class Account:
                 self.refused.append(now)
                 return self._minute[0] + MINUTE
             self._minute.append(now)
-        self.times.append(now)
+        self.times.setdefault(kind, []).append(now)
         return None
 
     def accept(self, inputs: Mapping[str, Any], now: float) -> ServedJob:
@@ -91,11 +91,9 @@ class Account:
         return {
             "requests": dict(self.requests),
             "refused": self.refused,
-            "first": min(self.times, default=0.0),
-            "last": max(self.times, default=0.0),
+            "times": self.times,
             "posts": dict(Counter(job.image for job in self.jobs)),
             "first_post": self.jobs[0].submitted if self.jobs else 0.0,
-            "last_end": max((job.ends for job in self.jobs), default=0.0),
         }
 
 
@@ -146,7 +144,7 @@ class SegmindService(HttpConnection):
                 account.requests["unknown"] += 1
                 return HttpResponse.of_json({"error": f"Not found: {request.path}"}, 404)
         account.requests[kind] += 1
-        if (reset := account.refuse(now)) is not None:
+        if (reset := account.refuse(kind, now)) is not None:
             headers = {"x-rate-limit-reset-at-utc": _iso(reset + 0.001)}
             return HttpResponse.of_json({"error": "Rate limit exceeded"}, 429, headers)
         if kind == "submit":
