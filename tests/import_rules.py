@@ -47,6 +47,7 @@ ORDER = (
     ("jobs.journal",),
     ("jobs.batch_budget", "jobs.batch_plan", "jobs.batch_state", "jobs.batch_threads"),
     ("jobs.batch_item", "jobs.batch_progress", "jobs.batch_description"),
+    ("jobs.batch_submits",),
     ("jobs.batch",),
     ("hooks.connection",),
     ("hooks.transport",),
