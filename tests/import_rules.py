@@ -40,6 +40,7 @@ ORDER = (
     ("files.documents",),
     ("jobs.checkpoint",),
     ("jobs.acquire",),
+    ("jobs.ledger_entry",),
     ("jobs.ledger",),
     ("jobs.delivery",),
     ("jobs.descriptions",),

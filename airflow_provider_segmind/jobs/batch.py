@@ -166,7 +166,7 @@ class BatchRun:
     # ------------------------------------------------------------------ store
 
     def _collect(self) -> None:
-        """Store the results of the jobs that have ended. Chaos seam: batch_store."""
+        """Store the results of the jobs that have ended."""
         ended = [job for job in self.state.in_flight if job.ended]
         records = self._records(ended)
         free = self.api.limiter.slots_free(time.time())

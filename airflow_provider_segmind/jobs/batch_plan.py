@@ -177,7 +177,7 @@ class ImageInputs:
                     result = self.destination.named(item.name).locate(stem="", extension=".png")
                     refuse_listed_result(self.images, self.destination, result)
             if (data := write_plan(listed)) is not None:
-                documents.write(PLAN, data)
+                documents.write(PLAN, data)  # Chaos seam: batch_inputs
         return items
 
 

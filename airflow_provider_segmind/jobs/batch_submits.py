@@ -74,7 +74,7 @@ class BatchSubmits:
         self._part_ends = 0.0
 
     def submit(self, budget: Budget) -> None:
-        """Submit as many inputs as the limit, the wave and the budget allow now. Chaos seam: batch_submit."""
+        """Submit as many inputs as the limit, the wave and the budget allow now."""
         now = time.time()
         self._part_ends = now + PART_SECONDS
         self.allow(budget)

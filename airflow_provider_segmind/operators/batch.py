@@ -120,11 +120,11 @@ class SegmindBatchOperator(SegmindOperator):
         """The model's slug."""
 
     def execute(self, context: Context) -> Summary:
-        """Begin, or go on with what an earlier try has left."""
+        """Begin, or go on with what an earlier try has left. Chaos seam: delivered_to_end."""
         return self._work(context, None)
 
     def execute_complete(self, context: Context, event: Any = None) -> Summary:
-        """Store what has ended and submit the next wave."""
+        """Store what has ended and submit the next wave. Chaos seam: delivered_to_end."""
         return self._work(context, event)
 
     def _work(self, context: Context, event: Any) -> Summary:
