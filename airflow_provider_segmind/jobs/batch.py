@@ -45,6 +45,9 @@ from airflow_provider_segmind.jobs.batch_submits import BatchSubmits
 from airflow_provider_segmind.jobs.batch_threads import each_in_threads
 from airflow_provider_segmind.jobs.journal import MANIFEST, Journal, Row, RowStatus
 
+RESULT_WAIT = 10.0
+"""Seconds for which a part waits for slots of the limit to ask for results. The rest is left to the next part."""
+
 MANIFEST_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
@@ -169,7 +172,7 @@ class BatchRun:
         """Store the results of the jobs that have ended."""
         ended = [job for job in self.state.in_flight if job.ended]
         records = self._records(ended)
-        free = self.api.limiter.slots_free(time.time())
+        free = self.api.limiter.slots_free(time.time(), RESULT_WAIT)
         asked = [job.request_id for job in ended if job.request_id not in records]
         later = set(asked[free:]) if free is not None else set()
         todo = deque(job for job in ended if job.request_id not in later)
@@ -221,7 +224,8 @@ class BatchRun:
         since = min(job.submitted_at for job in ended)
         operation = records_of(self.api, self.description.model, [job.request_id for job in ended], since)
         records = self.worker.runner.run_operation(counting_requests(operation, self._count))
-        return {request_id: record for request_id, record in records.items() if record.output_urls}
+        # Which of several outputs is the first, only the gateway's own answer tells.
+        return {request_id: record for request_id, record in records.items() if len(record.output_urls) == 1}
 
     def _count(self) -> None:
         """Count a request to the history, which the limiter does not see."""

@@ -25,11 +25,19 @@ from airflow_provider_segmind.jobs.journal import Row
 PART_SECONDS = 60.0
 """After so long a part begins no more submits: a worker slot is for others too, and progress is to be seen."""
 
-WORTH_A_PART = 100
+WORTH_A_PART = 50
 """A part is resumed when this many submits are possible, or as many as a window of the limit holds."""
 
 START_SECONDS = 4.0
 """A part is resumed so long before the limit's next window opens, since Airflow takes about that time to start it."""
+
+SUBMIT_WAIT = 20.0
+"""
+Seconds for which a submit of a batch waits for its slot.
+
+In the minute after a 429 slots are evenly spaced, and a part that used only those that are free at once would do almost
+nothing.
+"""
 
 MAX_GAP = 1.0
 """Seconds for which a part waits for the next submit that the limit allows. A longer wait is left to the trigger."""
@@ -103,7 +111,7 @@ class BatchSubmits:
         room = self._room()
         if self._running >= room:
             return None
-        is_open = self._running < self._pacing.submits_now(now, room)
+        is_open = self._running < self._pacing.submits_now(now, room, SUBMIT_WAIT)
         if not is_open and (self._running or not self._wait_for_window(MAX_GAP)):
             return None
         self._running += 1

@@ -75,6 +75,8 @@ class JobDescription:
     :param result_must_be_image: refuse a result that is not an image, whatever the service declares
     :param wait_here: wait in this process; else return what the triggerer has to wait for
     :param timeout: seconds from the first attempt to submit to the job's end
+    :param patience: seconds for which a submit waits for a slot of the rate limit before it is put off, ``None``: as
+        long as a submit waits by default
     :param reconcile_later: leave a submit of unknown outcome for some minutes instead of searching the history at once
     """
 
@@ -90,6 +92,7 @@ class JobDescription:
     poll_interval: float | None = None
     on_unknown_submit: OnUnknownSubmit = "reconcile"
     reconcile_later: bool = False
+    patience: float | None = None
     if_exists: IfExists = "overwrite"
     aws_conn_id: str | None = None
     s3_extra_args: Mapping[str, Any] | None = None

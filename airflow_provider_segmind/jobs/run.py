@@ -204,7 +204,9 @@ class JobRun:
             # Where the worker waits it keeps its place in line: coming back later, it would find the slot taken. So it
             # would after a wait on the triggerer where both are one process (`airflow dags test`), as the wait itself
             # took the slot. In a worker process of its own, nothing has taken a slot before.
-            patience=math.inf if description.wait_here or self.event.submit_waits else MAX_SUBMIT_WAIT,
+            patience=math.inf
+            if description.wait_here or self.event.submit_waits
+            else description.patience or MAX_SUBMIT_WAIT,
             reconcile_later=description.reconcile_later,
         )
 

@@ -147,6 +147,7 @@ class SegmindBatchOperator(SegmindOperator):
         from airflow_provider_segmind.jobs.batch import BatchRun
         from airflow_provider_segmind.jobs.batch_description import BatchDescription
         from airflow_provider_segmind.jobs.batch_item import ItemWorker
+        from airflow_provider_segmind.jobs.batch_submits import SUBMIT_WAIT
         from airflow_provider_segmind.jobs.ledger import consumer_of
 
         destination = check_prefix(self.destination)
@@ -159,9 +160,8 @@ class SegmindBatchOperator(SegmindOperator):
         def describe(item: BatchItem, existing: Collection[str] | None) -> JobDescription:
             assert item.name is not None, "an item without a name is never described"  # noqa: S101
             named = destination.named(item.name, existing)
-            return self.describe_item(
-                item, {**options, "destination": named, "wait_here": False, "reconcile_later": True}
-            )
+            in_batch = {"destination": named, "wait_here": False, "reconcile_later": True, "patience": SUBMIT_WAIT}
+            return self.describe_item(item, {**options, **in_batch})
 
         description = BatchDescription(
             self.batch_model,
