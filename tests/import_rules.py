@@ -37,6 +37,8 @@ ORDER = (
     ("files.destination",),
     ("files.list_files",),
     ("files.listing",),
+    ("files.document_store",),
+    ("files.s3_documents",),
     ("files.documents",),
     ("jobs.checkpoint",),
     ("jobs.acquire",),
