@@ -86,7 +86,7 @@ class Run:
         environment.stack.on_close(records.close)
         costs = {part.dag_id: self._run_part(part, records) for part in PARTS}
         evidence = gather_evidence(environment, records, self.kills)
-        faults = self.late + find_faults(evidence)
+        faults = self.late + find_faults(PARTS, evidence)
         report = build_report(evidence, faults, costs, time.monotonic() - self.started)
         if report_file:
             report_file.parent.mkdir(parents=True, exist_ok=True)

@@ -3,49 +3,49 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from chaos import photos
 from cluster.evidence import Evidence
-from cluster.plan import PARTS, REQUESTS_PER_MINUTE, SEED, Part, Photo
-
-PHOTOS = sum(len(part.photos) for part in PARTS)
+from cluster.plan import REQUESTS_PER_MINUTE, SEED, Part, Photo
 
 LEAST_SHARE = 0.1
 """The share of a DAG's work that each of the hosts that were there from the start must have done, to count as used."""
 
 
-def find_faults(evidence: Evidence) -> list[str]:
+def find_faults(parts: Sequence[Part], evidence: Evidence) -> list[str]:
     """
     Return what is not as it must be, one sentence each.
 
+    :param parts: what the DAGs had to do
     :param evidence: what was found
     """
+    count = max(photo.number for part in parts for photo in part.photos) + 1
     jobs: dict[str, list[str]] = defaultdict(list)
     for job in evidence.jobs:
         jobs["/".join(job["image"].split("/")[-3:])].append(job["request_id"])
     found = [
         f"{photo.source}: {fault}"
-        for part in PARTS
+        for part in parts
         for photo in part.photos
-        for fault in _photo_faults(photo, jobs.pop(f"{photo.folder}/incoming/{photo.stem}.jpg", []), evidence)
+        for fault in _photo_faults(photo, count, jobs.pop(f"{photo.folder}/incoming/{photo.stem}.jpg", []), evidence)
     ]
     found += [f"a job belongs to none of the photos: {image}" for image in jobs]
-    expected = {photo.target for part in PARTS for photo in part.photos}
+    expected = {photo.target for part in parts for photo in part.photos}
     found += [f"an unexpected object is stored: {uri}" for uri in sorted(evidence.stored.keys() - expected)]
-    for part in PARTS:
+    for part in parts:
         found += _part_faults(part, evidence)
     return found + list(_limit_faults(evidence)) + list(_host_faults(evidence))
 
 
-def _photo_faults(photo: Photo, request_ids: list[str], evidence: Evidence) -> Iterator[str]:
+def _photo_faults(photo: Photo, count: int, request_ids: list[str], evidence: Evidence) -> Iterator[str]:
     if len(request_ids) != 1:
         yield f"{len(request_ids)} POSTs were accepted"
     stored = evidence.stored.get(photo.target)
     if stored is None:
         yield "its result is not stored"
         return
-    if fault := photos.find_fault(stored.content, SEED, photo.number, PHOTOS):
+    if fault := photos.find_fault(stored.content, SEED, photo.number, count):
         yield f"its stored result is wrong: {fault}"
     if (named := stored.metadata.get("segmind-request-id")) not in request_ids:
         yield f"its stored result names request {named}, which is not one that was paid for"
