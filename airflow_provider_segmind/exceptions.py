@@ -4,6 +4,7 @@ The errors of this provider, divided by what the caller should do about them.
 SegmindError (an AirflowException)
   + SegmindInputError           a parameter or a connection is wrong; nothing was sent (also a ValueError, and an
   |                             AirflowFailException, so that no retry is spent on it)
+  |   + SegmindMissingFileError     a file or an object that a parameter names does not exist
   + SegmindRequestError         refused (4xx): never retried, nothing was queued
   |   + SegmindAuthError            401, 403: the key is wrong, or may not use this
   |   + SegmindCreditsError         406 that speaks of credits or a spend limit
@@ -11,13 +12,16 @@ SegmindError (an AirflowException)
   + SegmindRateLimitError       429: wait until ``reset_at``
   + SegmindServiceError         5xx, transport failure, or a response that makes no sense; a submit was not queued
   + SegmindSubmitUnknownError   a submit whose outcome is unknown: reconcile before paying again
+  + SegmindSubmitPendingError   another submit of the same job is under way: look again later; nothing was submitted
   + SegmindJobFailedError       the job ran and failed; it was not billed
   |   + SegmindModerationError      blocked by content moderation
   + SegmindJobExpiredError      404 on a request id: Segmind drops the record after one hour
   + SegmindJobTimeoutError      the deadline passed; the job still runs, and a retry waits for the same job
-  + SegmindCheckpointError      a task's checkpoint exists and cannot be read; nothing was submitted
+  + SegmindCheckpointError      a checkpoint exists and cannot be read; nothing was submitted
   + SegmindOutputError          the result file is missing, truncated, not an image, or on a host that is not trusted
   + SegmindStorageError         the source or the destination storage failed; a retry pays nothing
+  + SegmindBatchError           a batch has more failures than it may have; a retry does only those
+      + SegmindBudgetError          a batch has spent what it may spend
 """
 
 from __future__ import annotations
@@ -82,6 +86,10 @@ class SegmindInputError(SegmindError, AirflowFailException, ValueError):
     policy = Policy("ends", TaskFate.FAIL, may_recover=True)
 
 
+class SegmindMissingFileError(SegmindInputError):
+    """A file or an object that a parameter names does not exist."""
+
+
 class SegmindRequestError(SegmindError):
     """Segmind refused the request (4xx). Repeating it cannot help, and nothing was queued."""
 
@@ -144,6 +152,31 @@ class SegmindSubmitUnknownError(SegmindError):
     )
 
 
+class SegmindSubmitPendingError(SegmindError):
+    """
+    Another submit of the same job may be accepted at any moment, or was sent and can be judged later only.
+
+    Nothing was submitted by whoever gets this error.
+
+    :param until: epoch seconds from which the outcome of that submit can be told
+    :param look_at: epoch seconds at which it is worth looking again, because the outcome may be known by then
+    """
+
+    policy = Policy(
+        "looks again every 10 s, without a worker slot",
+        TaskFate.RETRY,
+        retry_delay=timedelta(seconds=30),
+        retry_reason="another task submits the same job: look what became of it",
+    )
+
+    def __init__(
+        self, message: str, *, until: float, look_at: float | None = None, request_id: str | None = None
+    ) -> None:
+        super().__init__(message, request_id=request_id)
+        self.until = until
+        self.look_at = until if look_at is None else look_at
+
+
 class SegmindJobFailedError(SegmindError):
     """
     The job ran and failed. Segmind bills only completed jobs, so this one cost nothing.
@@ -196,9 +229,21 @@ class SegmindStorageError(SegmindError):
 
 
 class SegmindCheckpointError(SegmindError):
-    """A task's checkpoint exists and cannot be read. It may be about a paid job, so nothing is submitted."""
+    """A checkpoint exists and cannot be read. It may be about a paid job, so nothing is submitted."""
 
     policy = Policy("ends; nothing is submitted", TaskFate.RETRY)
+
+
+class SegmindBatchError(SegmindError):
+    """More images of a batch failed than ``max_failures`` allows. The others are stored; a retry does only these."""
+
+    policy = Policy("ends when everything else is stored", TaskFate.RETRY)
+
+
+class SegmindBudgetError(SegmindBatchError):
+    """A batch has reached its ``max_cost``. What was submitted is stored; a higher ``max_cost`` and a Clear go on."""
+
+    policy = Policy("collects what is in flight, then ends", TaskFate.FAIL)
 
 
 __all__ = sorted(name for name in globals() if name.startswith("Segmind"))

@@ -25,11 +25,16 @@ FIELDS: dict[str, tuple[str, list[str], str]] = {
     "output_hosts": ("Output hosts", ["string", "null"], "More hosts that may serve result files, comma-separated."),
     "max_result_mb": ("Largest result", ["number", "null"], "In MiB; default: 1024."),
     "verify": ("Verify TLS", ["string", "null"], "true, false, or the path of a CA bundle."),
+    "ledger": (
+        "Ledger",
+        ["string", "null"],
+        "Where paid jobs are remembered for all tasks: a prefix such as s3://bucket/ledger/.",
+    ),
 }
 """The extra fields of the connection form: label, JSON types, description."""
 
-EXTRA_NAMES = frozenset({*FIELDS, "ledger"})
-"""All fields that the extra may have. ``ledger`` is read, but has no effect yet, so the form does not show it."""
+EXTRA_NAMES = frozenset(FIELDS)
+"""All fields that the extra may have."""
 
 
 def get_provider_info() -> dict[str, Any]:

@@ -64,9 +64,9 @@ class Seam:
 EXECUTE = Seam("operators.job:SegmindJobOperator.execute", ("delivered_to_end",))
 EXECUTE_COMPLETE = Seam("operators.job:SegmindJobOperator.execute_complete", ("delivered_to_end",))
 DEFER = Seam(
-    "operators.job:SegmindJobOperator.defer",
+    "operators.base:SegmindOperator.defer",
     ("checkpoint_to_wait",),
-    caller="operators.job:SegmindJobOperator._defer",
+    caller="operators.base:SegmindOperator._defer",
 )
 WRITE_CHECKPOINT = Seam("jobs.checkpoint:TaskCheckpoints.write", ("intent_to_post", "post_to_checkpoint"))
 MARK_DELIVERED = Seam("jobs.checkpoint:TaskCheckpoints.mark_delivered", ("stored_to_delivered",))

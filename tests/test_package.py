@@ -64,8 +64,8 @@ def test_every_module_that_the_provider_info_names_exists():
     assert info["connection-types"][0]["hook-class-name"] == f"{SegmindHook.__module__}.SegmindHook"
 
 
-def test_the_form_has_a_field_for_each_setting_that_has_an_effect():
-    settings = {field.name for field in dataclasses.fields(SegmindSettings)} - {"api_key", "base_url", "ledger"}
+def test_the_form_has_a_field_for_each_setting():
+    settings = {field.name for field in dataclasses.fields(SegmindSettings)} - {"api_key", "base_url"}
 
     assert set(get_provider_info()["connection-types"][0]["conn-fields"]) == settings
 

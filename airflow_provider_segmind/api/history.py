@@ -24,21 +24,21 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 
 from airflow_provider_segmind.api.gateway import get
+from airflow_provider_segmind.api.history_pages import CLOCK_SKEW, query_for, reaches_back, read_page
 from airflow_provider_segmind.api.models import (
     JobState,
     SegmindRecord,
     check_model,
     check_request_id,
     decode_base64,
-    parse_timestamp,
     split_data_uri,
 )
-from airflow_provider_segmind.api.operation import ApiContext, Operation, Response, pause
-from airflow_provider_segmind.api.parsing import ResponseTooLargeError, parse_record, parse_rows
+from airflow_provider_segmind.api.operation import ApiContext, Operation, pause
+from airflow_provider_segmind.api.parsing import ResponseTooLargeError, parse_record
 from airflow_provider_segmind.exceptions import SegmindError, SegmindJobExpiredError, SegmindSubmitUnknownError
 
 LISTED_WITHIN = 60.0  # seconds after its end, at which a submit that is not listed was not accepted
@@ -46,8 +46,6 @@ SEARCH_DELAYS = (3.0, 10.0, 25.0, LISTED_WITHIN)  # seconds after the end of the
 # Rows per page, and how many such pages are read at most. Rows hold inline images as they were sent, so a page may be
 # too large to read; then smaller ones are asked for.
 PAGES = {100: 20, 10: 60, 1: 120}
-CLOCK_SKEW = 5.0
-MAX_DAYS = 29  # of 31 that the history shows; two are to spare, because the zone of its days is not published
 _HEAD = 1024
 _MIN_INLINE = 256
 _MIN_CUT = 200  # characters that a row keeps at least of a longer text, where no ellipsis says that it was cut
@@ -211,20 +209,15 @@ def _read_pages(
 
     :return: the rows that match, and whether others may be the request but lack what would identify it
     """
-    query = {"model_name": model, "sort_by": "model_created", "sort_order": "desc", **_days(api, model, since)}
+    query = query_for(api, model, since)
+    if query is None:
+        first = datetime.fromtimestamp(since, UTC).date()
+        problem = f"The outcome of a submit to {model} is unknown since {first}, and the history shows only 31 days."
+        raise SegmindSubmitUnknownError(f"{problem} {_ADVICE}")
     seen: set[str] = set()
     matches, unsure = [], False
-
-    def read(response: Response) -> tuple[list[SegmindRecord], float]:
-        """Read a page, and how many seconds our clock is ahead: 0 if its date is missing or absurd, or they agree."""
-        now = api.clock()
-        ahead = now - (parse_timestamp(response.headers.get("date")) or now)
-        return parse_rows(response), ahead if 2.0 < abs(ahead) < 86_400 else 0.0
-
     for page in range(1, PAGES[rows_per_page] + 1):
-        params = {"page": str(page), "per_page": str(rows_per_page), **query}
-        action = "a search of the request history"
-        rows, ahead = yield from get(api, api.history_url, action, read, params=params, gateway=False)
+        rows, ahead = yield from read_page(api, query, page, rows_per_page)
         earliest = since - ahead - CLOCK_SKEW  # by Segmind's clock; what is before it is older than the submit
         new = [row for row in rows if row.request_id not in seen]
         seen.update(row.request_id for row in new)
@@ -238,21 +231,9 @@ def _read_pages(
                 unsure = True
         if not new and len(rows) >= rows_per_page:
             break  # the same full page again: there is more, and no way to reach it
-        times = [row.created_at for row in rows if row.created_at is not None]
-        newest_first = len(times) == len(rows) and times == sorted(times, reverse=True)
-        if not new or (newest_first and times[-1] < earliest):
+        if not new or reaches_back(rows, earliest):
             return matches, unsure
     raise SegmindSubmitUnknownError(
         f"Whether the submit to {model} was queued is unknown: {page} pages of the request history do not reach back "
         f"to it. {_ADVICE}"
     )
-
-
-def _days(api: ApiContext, model: str, since: float) -> dict[str, str]:
-    """Return the days to ask for, with one to spare on either side."""
-    today = datetime.fromtimestamp(api.clock(), UTC).date()
-    first = datetime.fromtimestamp(since - CLOCK_SKEW, UTC).date() - timedelta(days=1)
-    if today - first > timedelta(days=MAX_DAYS):
-        problem = f"The outcome of a submit to {model} is unknown since {first}, and the history shows only 31 days."
-        raise SegmindSubmitUnknownError(f"{problem} {_ADVICE}")
-    return {"from_date": first.isoformat(), "to_date": (today + timedelta(days=1)).isoformat()}

@@ -38,12 +38,17 @@ comes after twice the time, at most ``MAX_RAISE_AFTER``.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+
+from airflow_provider_segmind.api.models import parse_number
 
 WINDOW = 60.0
 FIRST_LIMIT = 50  # requests a minute, of the Pro plan: assumed until more is known
 LEARNED_WINDOW = 61.0
 RAISE_AFTER = 180.0
 MAX_RAISE_AFTER = 1200.0
+MAX_LIMIT = 1_000_000  # requests a minute that are believed of another process
+_HANDED = ("value", "before", "raises", "raise_after", "raise_at", "refused_at", "changed_at", "held_back")
 
 
 class LearnedLimit:
@@ -56,6 +61,8 @@ class LearnedLimit:
     def __init__(self) -> None:
         self.value: int | None = None
         """Requests a minute; ``None`` before the first 429."""
+        self.changed_at = 0.0
+        """When the value was last learned or raised."""
         self._accepted: deque[list[int]] = deque()  # [second, requests], oldest first
         self._refused_at = -WINDOW  # the first 429 of a minute
         self._before: int | None = None  # the value before that 429
@@ -75,6 +82,11 @@ class LearnedLimit:
         while counts[0][0] <= second - WINDOW:
             counts.popleft()
 
+    def accepted_elsewhere(self, second: int, count: int) -> None:
+        """Count requests that another process has sent; those of them that were refused are too few to matter."""
+        kept = (each for each in self._accepted if each[0] > second - 2 * WINDOW)
+        self._accepted = deque(sorted([*kept, [second, count]]))
+
     def refused(self, now: float, reset: float) -> None:
         """Learn from a 429 that this process has met. Call it for the first of those that name the same reset."""
         if now >= self._refused_at + WINDOW:
@@ -82,12 +94,14 @@ class LearnedLimit:
         known = self._before or FIRST_LIMIT
         limit = max(self._accepted_in_a_minute(now), known // 2, 1)
         self.value = limit if self._before is None else min(limit, self._before)
+        self.changed_at = now
         self._wait_before_raising(reset)
 
     def refused_elsewhere(self, now: float, reset: float) -> None:
         """Learn from the 429 of another process, which tells only that the account has a limit."""
         if self.value is None:
             self.value = max(self._accepted_in_a_minute(now), FIRST_LIMIT)
+            self.changed_at = now
         self._wait_before_raising(reset)
 
     def held_back(self) -> None:
@@ -103,6 +117,50 @@ class LearnedLimit:
         self._raises += 1
         self._raise_at = now + RAISE_AFTER
         self._held_back = False
+        self.changed_at = now
+
+    def as_json(self, now: float) -> dict[str, float | None] | None:
+        """Return what another process needs to go on with this limit, with all times relative to ``now``."""
+        if self.value is None:
+            return None
+        return {
+            "value": self.value,
+            "before": self._before,
+            "raises": self._raises,
+            "raise_after": self._raise_after,
+            "raise_at": round(self._raise_at - now, 1),
+            "refused_at": round(max(self._refused_at - now, -MAX_RAISE_AFTER), 1),
+            "changed_at": round(max(self.changed_at - now, -MAX_RAISE_AFTER), 1),
+            "held_back": int(self._held_back),
+        }
+
+    def take_over(self, value: object, now: float, latest: float) -> None:
+        """
+        Take over what another process has learned, if it is newer than what is known here.
+
+        :param value: what :meth:`as_json` returned; ignored if it is damaged
+        :param now: the ``now`` of that call
+        :param latest: the time now; nothing can have been learned after it
+        """
+        if not isinstance(value, Mapping):
+            return
+        numbers = {name: parse_number(value.get(name)) for name in _HANDED}
+        limit, changed_at = numbers["value"], numbers["changed_at"]
+        if limit is None or not 1 <= limit <= MAX_LIMIT or changed_at is None:
+            return
+        changed_at = min(now + changed_at, latest)
+        held_back = bool(numbers["held_back"])
+        if self.value is not None and changed_at <= self.changed_at:
+            self._held_back |= held_back and limit == self.value
+            return
+        before, raise_after = numbers["before"], numbers["raise_after"] or RAISE_AFTER
+        self.value, self.changed_at = int(limit), changed_at
+        self._before = int(before) if before is not None and 1 <= before <= MAX_LIMIT else None
+        self._raises = int(min(max(numbers["raises"] or 0, 0), 1000))
+        self._raise_after = min(max(raise_after, RAISE_AFTER), MAX_RAISE_AFTER)
+        self._raise_at = min(now + (numbers["raise_at"] or 0.0), latest + 2 * MAX_RAISE_AFTER)
+        self._refused_at = min(now + (numbers["refused_at"] or 0.0), latest)
+        self._held_back = held_back
 
     def _wait_before_raising(self, reset: float) -> None:
         if self._raises:

@@ -129,6 +129,26 @@ def renew_key() -> Operation[bool]:
     return bool((yield RenewKey()))
 
 
+def counting_requests(operation: Operation[T], count: Callable[[], None]) -> Operation[T]:
+    """Run an operation, and call ``count`` for each request that it sends with the key."""
+    try:
+        step = next(operation)
+        while True:
+            if isinstance(step, Request) and step.with_key:
+                count()
+            try:
+                outcome = yield step
+            except TransportFailure as failure:
+                step = operation.throw(failure)
+            else:
+                step = operation.send(outcome)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    finally:
+        operation.close()
+
+
 @dataclass(frozen=True)
 class ApiContext:
     """What the operations of one connection share: in one process, all its jobs have one limiter and latency memory."""

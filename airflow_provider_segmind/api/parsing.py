@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
@@ -175,23 +175,32 @@ def _outputs_in_text(text: str, depth: int) -> Iterator[SegmindOutput]:
         yield SegmindOutput(data=text.encode("utf-8", "replace"), content_type="text/plain")
 
 
-def parse_rows(response: Response) -> list[SegmindRecord]:
-    """Read a page of the request history. One unreadable row spoils it: it may be the one that is looked for."""
+def parse_rows(response: Response, *, some: bool = False) -> list[SegmindRecord]:
+    """
+    Read a page of the request history.
+
+    :param some: leave out unreadable rows. By default one of them spoils the page: it may be the one that is looked for
+    """
     rows = _unwrap(response.json)
     if isinstance(rows, list) and len(rows) <= MAX_ROWS:
         records = [record for record in map(_record, rows) if record is not None]
-        if len(records) == len(rows):
+        if some or len(records) == len(rows):
             return records
     raise _malformed(response, "a search of the request history")
 
 
 def parse_record(response: Response, request_id: str) -> SegmindRecord:
-    """Read the record of one request: a row for each output, which all name the cost of the whole request."""
+    """Read the record of one request."""
     body = _unwrap(response.json)
     rows = body[:MAX_OUTPUTS] if isinstance(body, list) else [body]
     records = [record for record in map(_record, rows) if record is not None and record.request_id == request_id]
     if not records:
         raise _malformed(response, "a look-up in the request history")
+    return merge_rows(records)
+
+
+def merge_rows(records: Sequence[SegmindRecord]) -> SegmindRecord:
+    """Make one record of the rows of one request: a row for each output, which all name the cost of the request."""
     urls = dict.fromkeys(url for record in records for url in record.output_urls)
     return replace(
         records[0],

@@ -12,8 +12,9 @@ look-up of the result, where that poll says COMPLETED, ``RESULT_OVERTIME`` after
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from airflow_provider_segmind.api.download import public_outputs
@@ -35,6 +36,7 @@ from airflow_provider_segmind.api.parsing import (
     parse_result,
     parse_status,
 )
+from airflow_provider_segmind.api.poll_schedule import REQUEST_COST
 from airflow_provider_segmind.exceptions import (
     SegmindError,
     SegmindJobExpiredError,
@@ -108,7 +110,7 @@ def watch(
     :param deadline: epoch seconds; one that has passed, in a restarted triggerer, still gets a last poll
     :param poll_interval: in seconds; by default the adaptive schedule
     """
-    wait = _Wait(api, request_id, model, submitted_at, max(deadline, api.clock()), poll_interval)
+    wait = JobWait(api, request_id, model, submitted_at, max(deadline, api.clock()), poll_interval)
     try:
         status = yield from wait.poll()
     except tuple(_ERRORS.values()) as error:
@@ -142,19 +144,25 @@ def raise_for_outcome(api: ApiContext, outcome: JobOutcome) -> None:
 def wait_for_job(api: ApiContext, request_id: str, *, timeout: float) -> Operation[SegmindResult]:
     """Wait for a job's end and return its result."""
     now = api.clock()
-    return (yield from _Wait(api, request_id, None, now, now + timeout).poll_and_fetch())
+    return (yield from JobWait(api, request_id, None, now, now + timeout).poll_and_fetch())
 
 
 def run(api: ApiContext, model: str, payload: Mapping[str, object], *, timeout: float) -> Operation[SegmindResult]:
     """Submit a job, wait for its end and return its result: what the official client's ``run`` does."""
     deadline = api.clock() + timeout
     job = yield from submit(api, model, payload, until=deadline)
-    return (yield from _Wait(api, job.request_id, model, job.submitted_at, deadline).poll_and_fetch())
+    return (yield from JobWait(api, job.request_id, model, job.submitted_at, deadline).poll_and_fetch())
 
 
-@dataclass(frozen=True, slots=True)
-class _Wait:
-    """A wait for a job's end."""
+@dataclass(eq=False, slots=True)
+class JobWait:
+    """
+    A wait for a job's end.
+
+    :param model: how long its jobs took shapes the poll schedule; ``None``: unknown
+    :param poll_interval: in seconds; by default the adaptive schedule
+    :param request_cost: seconds of lag that one request is worth, for the adaptive schedule
+    """
 
     api: ApiContext
     request_id: str
@@ -162,56 +170,71 @@ class _Wait:
     submitted_at: float
     deadline: float
     poll_interval: float | None = None
+    request_cost: float = REQUEST_COST
+    running: float = field(default=0.0, init=False)  # seconds after the submit, when a poll last saw the job running
+    failures: int = field(default=0, init=False)  # of polls, in a row
+    _not_before: float = field(default=0.0, init=False)
+    _problem: str | None = field(default=None, init=False)
+
+    def delay(self, now: float) -> float:
+        """Return the seconds until the next poll; the last one is at the deadline."""
+        if self.failures:
+            delay = backoff(self.api, self.failures, cap=30.0)
+        elif self.poll_interval is not None:
+            delay = self.poll_interval
+        else:
+            due = self.api.latencies.next_poll(self.model, self.running, self.request_cost)
+            delay = self.submitted_at + due - now
+        return min(max(delay, self._not_before - now, _MIN_DELAY), max(self.deadline - now, _MIN_DELAY))
+
+    def poll_once(self, *, until: float = math.inf) -> Operation[SegmindStatus | None]:
+        """
+        Poll once; return how the job ended, or ``None`` if it is still running or did not answer.
+
+        :param until: epoch seconds at which a poll that begins now has ended, though not within ``POLL_SECONDS``
+        :raises SegmindJobTimeoutError: this was the poll at the deadline, and the job has not ended
+        :raises SegmindJobExpiredError: Segmind does not know the job, which it does not say by mistake any more
+        :raises SegmindRequestError: it refused the poll
+        """
+        api, deadline = self.api, self.deadline
+        now = api.clock()
+        last = now >= deadline
+        poll_until = deadline + LAST_POLL_OVERTIME if last else min(deadline, until)
+        try:
+            status = yield from get_status(api, self.request_id, attempts=1, until=max(poll_until, now + POLL_SECONDS))
+        except (SegmindRateLimitError, SegmindServiceError) as error:
+            self.failures += 1
+            self._problem = str(error)
+            if isinstance(error, SegmindRateLimitError):
+                # If the limit refuses again after the reset that it announced, wait longer each time.
+                self._not_before = max(error.reset_at, api.clock() + min(2.0 ** min(self.failures, 6), 60.0))
+        except SegmindJobExpiredError:
+            self.failures = 0
+            self.running = api.clock() - self.submitted_at
+            if self.running >= NOT_FOUND_GRACE:
+                raise
+        else:
+            self.failures, self._problem = 0, None
+            self.running = api.clock() - self.submitted_at
+            if status.state is JobState.COMPLETED:
+                api.latencies.observe(self.model, status.metrics.total_time)
+            if status.state.terminal:
+                return status
+        if last:
+            problem = f" (last problem: {self._problem})" if self._problem else ""
+            raise SegmindJobTimeoutError(
+                f"Segmind's job {self.request_id} has not ended within {deadline - self.submitted_at:.0f} s{problem}. "
+                "It still runs and will be billed; a retry waits for the same job, and `timeout` sets how long.",
+                request_id=self.request_id,
+            )
+        return None
 
     def poll(self) -> Operation[SegmindStatus]:
         """Poll until the job has ended, through outages and rate limits; else raise one of ``_ERRORS``."""
-        api, deadline = self.api, self.deadline
-        failures = 0
-        running = 0.0  # seconds after the submit, when a poll last saw the job running
-        not_before = 0.0
-        problem: str | None = None
         while True:
-            now = api.clock()
-            delay = max(self._next_delay(now, running, failures), not_before - now, _MIN_DELAY)
-            yield Pause(min(delay, max(deadline - now, _MIN_DELAY)))
-            now = api.clock()
-            last = now >= deadline
-            poll_until = max(deadline + LAST_POLL_OVERTIME if last else deadline, now + POLL_SECONDS)
-            try:
-                status = yield from get_status(api, self.request_id, attempts=1, until=poll_until)
-            except (SegmindRateLimitError, SegmindServiceError) as error:
-                failures += 1
-                problem = str(error)
-                if isinstance(error, SegmindRateLimitError):
-                    # If the limit refuses again after the reset that it announced, wait longer each time.
-                    not_before = max(error.reset_at, api.clock() + min(2.0 ** min(failures, 6), 60.0))
-            except SegmindJobExpiredError:
-                failures = 0
-                running = api.clock() - self.submitted_at
-                if running >= NOT_FOUND_GRACE:
-                    raise
-            else:
-                failures, problem = 0, None
-                running = api.clock() - self.submitted_at
-                if status.state is JobState.COMPLETED:
-                    api.latencies.observe(self.model, status.metrics.total_time)
-                if status.state.terminal:
-                    return status
-            if last:
-                last_problem = f" (last problem: {problem})" if problem else ""
-                raise SegmindJobTimeoutError(
-                    f"Segmind's job {self.request_id} has not ended within {deadline - self.submitted_at:.0f} s"
-                    f"{last_problem}. It still runs and will be billed; a retry waits for the same job, and `timeout` "
-                    "sets how long.",
-                    request_id=self.request_id,
-                )
-
-    def _next_delay(self, now: float, running: float, failures: int) -> float:
-        if failures:
-            return backoff(self.api, failures, cap=30.0)
-        if self.poll_interval is not None:
-            return self.poll_interval
-        return self.submitted_at + self.api.latencies.next_poll(self.model, running) - now
+            yield Pause(self.delay(self.api.clock()))
+            if (status := (yield from self.poll_once())) is not None:
+                return status
 
     def fetch_result(self, status: SegmindStatus) -> Operation[SegmindResult]:
         """Return the result of the job, whose status is COMPLETED; its endpoint may lag behind."""

@@ -21,6 +21,16 @@ can change meanwhile:
 So a free slot goes to the first of those who could use it now: whoever asks gets it unless somebody ahead is about to
 ask. A place is found by bisection, and a slot is estimated from the place alone, so asking costs the same few
 microseconds however many wait.
+
+How processes share a limit
+---------------------------
+
+A batch alternates between worker processes and a triggerer, and all of them together must keep to the limit. Each gets
+what its predecessor returned by :meth:`RateLimiter.hand_over`: the slots of the last minute, a reset that is still to
+come, and the limit that was learned. It is plain JSON, less than 2 KB, and may arrive twice, late, or not at all.
+Limiters that take part in this are also more careful (:meth:`RateLimiter.expect_bursts`), because a batch sends so many
+requests at once that a minute that is counted a little too short, or many requests under way when an unknown limit is
+reached, would be refused in numbers.
 """
 
 from __future__ import annotations
@@ -31,7 +41,9 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping
 from itertools import count
+from typing import Any
 
+from airflow_provider_segmind.api.granted_slots import GrantedSlots
 from airflow_provider_segmind.api.learned_limit import LEARNED_WINDOW, WINDOW, LearnedLimit
 from airflow_provider_segmind.api.models import parse_number, parse_timestamp
 
@@ -41,6 +53,8 @@ GRACE = 2.0  # seconds for which a slot is kept for a request that does not ask
 LATENESS = 1.0  # seconds by which a slot may be used late without delaying the slots after it
 CLOCK_STEP = 1.0  # seconds; a clock that goes back by more has been set
 HISTORY = 10_000  # granted slots that are remembered while there is no limit, in case one is set
+ANSWERED_WITHIN = 10.0  # seconds after which a request without a response is not waited for any more
+ASK_AGAIN_UNLIMITED = 0.03  # seconds until a request asks again that waits for the response to another one
 
 
 def reset_at(headers: Mapping[str, str], now: float) -> float:
@@ -103,7 +117,12 @@ class RateLimiter:
         self._learned = LearnedLimit()
         self._arrivals = count()
         self._queue: list[Ticket] = []
-        self._granted: deque[float] = deque(maxlen=HISTORY)
+        self._granted: deque[float] = deque(maxlen=HISTORY)  # by this process and by others
+        self._slots = GrantedSlots()
+        self._sent = 0
+        self._bursts = False
+        self._unanswered: deque[float] = deque(maxlen=HISTORY)
+        self._most_unanswered: int | None = None
         self._closed_until = 0.0
         self._next_spaced = 0.0  # the next slot where slots are evenly spaced
         self._newest = self._offset = 0.0  # the newest time, and how far the clock has been set back since the start
@@ -117,6 +136,11 @@ class RateLimiter:
         """The limit that is kept to now, configured or learned; ``None`` if there is none."""
         return self._limit
 
+    @property
+    def sent(self) -> int:
+        """The number of requests that this process was granted a slot for."""
+        return self._sent
+
     def configure(self, requests_per_minute: float | None) -> None:
         """Change the configured limit. The slots that were granted before count, and who waits keeps their place."""
         with self._lock:
@@ -124,7 +148,7 @@ class RateLimiter:
             self._use(self._learned.value if requests_per_minute is None else requests_per_minute)
 
     def _use(self, limit: float | None) -> None:
-        minute = LEARNED_WINDOW if self._configured is None else WINDOW
+        minute = WINDOW if self._configured is not None and not self._bursts else LEARNED_WINDOW
         if (limit, minute) == (self._limit, self._minute):
             return
         self._limit, self._minute = limit, minute
@@ -154,7 +178,9 @@ class RateLimiter:
         with self._lock:
             now = self._monotonic(now)
             if self._limit is None:
-                self._granted.append(now)
+                if self._waits_for_a_response(now):
+                    return now + ASK_AGAIN_UNLIMITED - self._offset
+                self._use_slot(now)
                 return None
             self._prepare(now, ticket)
             ahead = bisect_left(self._queue, ticket)
@@ -191,11 +217,94 @@ class RateLimiter:
             ahead = bisect_left(self._queue, ticket)
             return (now if self._is_free(now, ahead) else self._slot(now, ahead)) - self._offset
 
+    def slots_free(self, now: float, within: float = 0.0) -> int | None:
+        """
+        Return how many requests could go now; ``None`` if there is no limit.
+
+        :param within: seconds; count those that could go by then. Where slots are evenly spaced, one is free at a time
+        """
+        with self._lock:
+            now = self._monotonic(now)
+            if self._limit is None:
+                return None
+            self._prepare(now)
+            end = now + within
+            if self._is_spaced(now):
+                first = self._slot(now, len(self._queue))
+                return 0 if first > end else min(1 + int((end - first) / self._spacing), max(int(self._limit), 1))
+            kept = sum(1 for granted in self._granted if granted + self._window > end)
+            return max(self._size - kept, 0)
+
+    def free_at(self, now: float, requests: int) -> float:
+        """Return when so many requests could go at once, or one after another where slots are evenly spaced."""
+        with self._lock:
+            now = self._monotonic(now)
+            if self._limit is None:
+                return now - self._offset
+            self._prepare(now)
+            if self._is_spaced(now):
+                return self._slot(now, len(self._queue) + requests - 1) - self._offset
+            last_in_the_way = len(self._granted) - self._size + min(requests, self._size) - 1
+            return (now if last_in_the_way < 0 else self._granted[last_in_the_way] + self._window) - self._offset
+
+    def expect_bursts(self, unanswered: int = 1) -> None:
+        """
+        Be careful from now on, because a batch sends many requests at once, from one process after another.
+
+        A configured limit is kept to in a minute of 61 s too, since requests do not arrive exactly as far apart as they
+        were sent. While no limit is known, few requests are under way at once, so that few are refused when it is met.
+
+        :param unanswered: how many at most; a response is waited for as long as ``ANSWERED_WITHIN``
+        """
+        with self._lock:
+            self._bursts, self._most_unanswered = True, unanswered
+            self._use(self._limit)
+
+    def hand_over(self, now: float) -> dict[str, Any]:
+        """Return what the next process needs to know, as plain JSON without any secret; see :meth:`take_over`."""
+        with self._lock:
+            internal, wall = self._monotonic(now), int(now)
+            self._slots.forget_before(wall - max(self._window, WINDOW))
+            closed_until = self._closed_until - self._offset if internal < self._closed_until + WINDOW else None
+            learned = self._learned.as_json(internal - now + wall) if self._configured is None else None
+            return {"at": wall, "slots": self._slots.as_json(wall), "closed_until": closed_until, "learned": learned}
+
+    def take_over(self, value: object, now: float) -> None:
+        """
+        Take over what another process knows, on top of what is known here.
+
+        Slots count once, however often they are handed over, and also if this process was granted them itself.
+
+        :param value: what :meth:`hand_over` returned; what is damaged or too old to matter is ignored
+        """
+        at = parse_number(value.get("at")) if isinstance(value, Mapping) else None
+        if not isinstance(value, Mapping) or at is None:
+            return
+        with self._lock:
+            internal = self._monotonic(now)
+            earliest = now - max(self._window, WINDOW) - 1
+            slots = list(self._granted)
+            for second, count in self._slots.take_over(value.get("slots"), at, earliest, now + WINDOW):
+                # The slot was granted at some time in that second; to assume its end is safe.
+                slots += [min(second + 1.0 + self._offset, internal)] * count
+                if self._configured is None:
+                    self._learned.accepted_elsewhere(int(min(second + self._offset, internal)), count)
+            self._granted = deque(sorted(slots), maxlen=self._granted.maxlen)
+            if self._configured is None:
+                self._learned.take_over(value.get("learned"), at + self._offset, internal)
+                self._use(self._learned.value)
+            closed_until = parse_number(value.get("closed_until"))
+            if closed_until is not None and now - WINDOW < closed_until <= now + MAX_RESET:
+                if self._limit is None:
+                    self._learned.refused_elsewhere(internal, closed_until + self._offset)
+                self._close(closed_until + self._offset)
+
     def accepted(self, now: float) -> None:
         """Count a response that is not a 429: the limit is learned from it."""
         if self._configured is None:
             with self._lock:
                 self._learned.accepted(self._monotonic(now))
+                self._answered()
 
     def refused(self, now: float, reset: float) -> None:
         """Give no slot before the reset of a 429, and learn from the first of those in flight at the same time."""
@@ -203,6 +312,7 @@ class RateLimiter:
             now, reset = self._monotonic(now), reset + self._offset
             if self._configured is None and now >= self._closed_until:
                 self._learned.refused(now, reset)
+            self._answered()
             self._close(reset)
 
     def close_until(self, moment: float) -> None:
@@ -235,7 +345,29 @@ class RateLimiter:
             self._newest = now
         return now
 
-    def _prepare(self, now: float, ticket: Ticket) -> None:
+    def _waits_for_a_response(self, now: float) -> bool:
+        """Return whether enough requests are under way, where no limit is known."""
+        while self._unanswered and self._unanswered[0] + ANSWERED_WITHIN <= now:
+            self._unanswered.popleft()
+        return self._most_unanswered is not None and len(self._unanswered) >= self._most_unanswered
+
+    def _answered(self) -> None:
+        if self._unanswered:
+            self._unanswered.popleft()
+
+    def _use_slot(self, now: float) -> None:
+        self._granted.append(now)
+        second = int(now - self._offset)
+        self._slots.count(second, second - max(self._window, WINDOW))
+        self._sent += 1
+        if self._most_unanswered is not None and self._configured is None:
+            self._unanswered.append(now)
+
+    def _is_spaced(self, now: float) -> bool:
+        """Return whether slots are evenly spaced, by rule 1 or 3."""
+        return self._size == 1 or bool(self._queue) or now < self._closed_until + WINDOW
+
+    def _prepare(self, now: float, ticket: Ticket | None = None) -> None:
         """Drop what is over: the oldest slots, and the first in the queue if they have not asked for too long."""
         if self._configured is None:
             self._learned.raise_if_due(now)
@@ -275,7 +407,7 @@ class RateLimiter:
         slot = self._slot(now, 0)
         self._remove(ticket)
         self._next_spaced = min(slot, now) + self._spacing
-        self._granted.append(now)
+        self._use_slot(now)
 
     def _remove(self, ticket: Ticket) -> None:
         if ticket.waits:

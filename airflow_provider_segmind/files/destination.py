@@ -7,9 +7,9 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -17,12 +17,14 @@ from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorag
 from airflow_provider_segmind.files.formats import extension_of
 from airflow_provider_segmind.files.location import (
     Location,
+    is_too_long,
     object_store,
     parse_location,
     refuse_unless_file,
     unusable,
     without_query,
 )
+from airflow_provider_segmind.files.naming import ResultName
 from airflow_provider_segmind.files.provenance import (
     Provenance,
     StoredResult,
@@ -34,12 +36,15 @@ from airflow_provider_segmind.files.provenance import (
 from airflow_provider_segmind.files.s3 import error_code, s3_errors, upload
 from airflow_provider_segmind.files.s3_client import s3_hook
 from airflow_provider_segmind.files.source import ImageSource
+from airflow_provider_segmind.files.walk import STATE_FOLDER, names_below
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _MAX_WRITES = 4  # of one result while others write the same object at the same time
 _RESULT_EXTENSIONS = (".png", ".jpg", ".webp")
+_LONGEST_EXTENSION = ".webp"
+_MAX_KEY = 1024  # bytes, in S3
 _SAME_EXTENSION = {".jpeg": ".jpg", ".jpe": ".jpg", ".tiff": ".tif"}
 
 
@@ -49,18 +54,44 @@ IfExists = Literal["overwrite", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where results go: an object or a file, or a prefix that ends in ``/``, where each is named after its source."""
+    """
+    Where results go: an object or a file, or a prefix that ends in ``/``, where each is named after its source.
+
+    At a prefix, one image's result may have the name that a template gave it; see :meth:`named`.
+    """
 
     location: Location
     is_prefix: bool
+    result_name: ResultName | None = None
+    existing: Collection[str] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def needs_stem(self) -> bool:
+        """Whether the name of a result at this prefix is yet to be told."""
+        return self.is_prefix and self.result_name is None
+
+    def named(self, name: ResultName, existing: Collection[str] | None = None) -> Destination:
+        """
+        Return the destination of one image's result, which has this name below the prefix.
+
+        The name is still derived from the source's, so another image's result there is never replaced.
+
+        :param existing: what :func:`existing_names` returned: a name that is not in it is taken for absent without
+            asking the store
+        """
+        longest = self.location.below(name.with_extension(_LONGEST_EXTENSION))
+        if len(longest.key.encode()) > _MAX_KEY or (longest.kind == "file" and is_too_long(longest.uri)):
+            fix = "Shorten name_template, or give a shorter prefix."
+            raise unusable("destination", self.location.uri, f"below which {name.key!r} is too long a name. {fix}")
+        return replace(self, result_name=name, existing=existing)
 
     def locate(self, *, stem: str, extension: str) -> Location:
         """Return the location of one result. A prefix needs its name, and its extension with or without a dot."""
         if not self.is_prefix:
             return self.location
-        name, location = f"{stem.replace('/', '_')}.{extension.removeprefix('.')}", self.location
-        key = location.key + name if location.kind == "s3" else ""
-        return replace(location, uri=location.uri + name, label=location.label + name, key=key)
+        if self.result_name is not None:
+            return self.location.below(self.result_name.with_extension(extension))
+        return self.location.below(f"{stem.replace('/', '_')}.{extension.removeprefix('.')}")
 
 
 def parse_destination(value: object) -> Destination:
@@ -133,14 +164,41 @@ def find_stored(
     """Return what :func:`find_at` finds at a destination; at a prefix, with any extension of an image."""
     if not destination.is_prefix:
         return find_at(destination.location, aws_conn_id, must_see=must_see)
-    found = None
-    for extension in _RESULT_EXTENSIONS if stem else ():
+    if destination.needs_stem and not stem:
+        return None
+    name, existing, found = destination.result_name, destination.existing, None
+    for extension in _RESULT_EXTENSIONS:
+        if name is not None and existing is not None and name.with_extension(extension) not in existing:
+            continue
         location = destination.locate(stem=stem or "", extension=extension)
         stored = find_at(location, aws_conn_id, must_see=must_see)
         if stored is not None and stored.provenance is not None:
             return stored
         found = found or stored
     return found
+
+
+def existing_names(destination: Destination, *, aws_conn_id: str | None) -> set[str] | None:
+    """
+    Return the names of all images below a prefix, relative to it, by one listing; what a batch keeps there is left out.
+
+    It is as old as the moment it was made: what is stored later is only seen by the look that precedes a write.
+
+    :return: an empty set where the prefix is not there yet; ``None`` where the connection may not list the bucket, so
+        that each name has to be asked for
+    """
+    try:
+        return {
+            name
+            for name in names_below(destination.location, aws_conn_id=aws_conn_id, must_exist=False)
+            if name.endswith(_RESULT_EXTENSIONS) and not name.startswith(f"{STATE_FOLDER}/")
+        }
+    except SegmindInputError as error:
+        from botocore.exceptions import ClientError
+
+        if isinstance(error.__cause__, ClientError) and error_code(error.__cause__)[0] == 403:
+            return None
+        raise
 
 
 def store(
@@ -284,7 +342,11 @@ def _store_object(file: BinaryIO, target: Location, provenance: Provenance, *, d
             # fsspec has no conditional writes: what is stored between this and the write is replaced unseen.
             refuse_other_image(find_at(target, None), provenance)
         replaces = fs.exists(name)
-        out = fs.open(name, "wb")
+        try:
+            out = fs.open(name, "wb")
+        except FileNotFoundError:  # as sftp does: not every store makes the folders above an object by itself
+            fs.makedirs(name.rpartition("/")[0], exist_ok=True)
+            out = fs.open(name, "wb")
         try:
             shutil.copyfileobj(file, out, _CHUNK)
             out.close()

@@ -8,13 +8,13 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_segmind.api.redaction import redact
-from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
+from airflow_provider_segmind.exceptions import SegmindInputError, SegmindMissingFileError, SegmindStorageError
 
 S3_SCHEMES = frozenset({"s3", "s3a", "s3n"})
 URL_SCHEMES = frozenset({"http", "https"})
@@ -57,6 +57,11 @@ class Location:
         authority, _, key = rest.partition("/")
         scheme = _SAME_STORE.get(scheme.lower(), scheme.lower())
         return f"{scheme}://{authority.rpartition('@')[2]}/{key}"
+
+    def below(self, name: str) -> Location:
+        """Return the location of a name below this one, a prefix that ends in ``/``."""
+        key = self.key + name if self.kind == "s3" else ""
+        return replace(self, uri=self.uri + name, label=self.label + name, key=key)
 
 
 def parse_location(parameter: str, value: object) -> Location:
@@ -166,7 +171,7 @@ def open_file(path: str | os.PathLike[str], parameter: str) -> Iterator[BinaryIO
             yield file
     except (FileNotFoundError, NotADirectoryError):
         key = "" if text.startswith(("/", ".")) else f" If it is a key in S3, write s3://bucket/{text}."
-        raise SegmindInputError(
+        raise SegmindMissingFileError(
             f"{where}: no such file on this worker. Check the path, and that every worker sees that disk.{key}"
         ) from None
     except PermissionError:
@@ -211,7 +216,7 @@ def object_store(location: Location) -> Iterator[tuple[Any, str]]:
     except (SegmindInputError, SegmindStorageError):
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SegmindInputError(f"{where}: the store has no such object or bucket. Check the name.") from error
+        raise SegmindMissingFileError(f"{where}: the store has no such object or bucket. Check the name.") from error
     except IsADirectoryError as error:
         raise SegmindInputError(f"{where} is a folder. Name an object in it.") from error
     except PermissionError as error:

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from airflow_provider_segmind.api.redaction import redact
-from airflow_provider_segmind.exceptions import SegmindInputError, SegmindStorageError
+from airflow_provider_segmind.exceptions import SegmindInputError, SegmindMissingFileError, SegmindStorageError
 from airflow_provider_segmind.files.location import Location
 from airflow_provider_segmind.files.s3_client import SIGNING_REGION, s3_hook, write_headers
 
@@ -218,7 +218,8 @@ def _client_error(error: Exception, location: Location, connection: str) -> Segm
     if status == 404:
         what = {"NoSuchBucket": "bucket", "NoSuchKey": "object"}.get(code, "bucket or object")
         hint = " Note that the key ends in a space." if location.key.endswith(" ") else ""
-        return SegmindInputError(
+        kind = SegmindMissingFileError if code == "NoSuchKey" else SegmindInputError
+        return kind(
             f"{where}: S3 has no such {what}. Check the name, and the region and endpoint of {connection}.{hint}"
         )
     if status in {401, 403}:

@@ -149,7 +149,7 @@ def inspect_image(source: ImageSource, *, aws_conn_id: str | None) -> ImageFacts
             info = fs.info(path)
         name = next((name for name in _INFO_VERSIONS if info.get(name)), None)
         version = f"{source.address} {name}={info[name]} size={info.get('size')}" if name else None
-    with _open(location, aws_conn_id) as file:
+    with open_location(location, aws_conn_id) as file:
         return _inspect(file, location, version)
 
 
@@ -204,7 +204,7 @@ def deliver_image(
     if location.kind == "url":
         run_operation(fetch_url(location, body))
     else:
-        with _open(location, aws_conn_id) as file:
+        with open_location(location, aws_conn_id) as file:
             shutil.copyfileobj(file, body)
     data = content.getvalue()
     check_image_signature(data[:HEAD], location)
@@ -213,7 +213,7 @@ def deliver_image(
 
 
 @contextmanager
-def _open(location: Location, aws_conn_id: str | None) -> Iterator[BinaryIO]:
+def open_location(location: Location, aws_conn_id: str | None) -> Iterator[BinaryIO]:
     """Open a local file or an object; only that in S3 cannot be sought in."""
     if location.kind == "file":
         with open_file(location.uri, location.parameter) as file:

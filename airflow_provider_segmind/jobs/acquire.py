@@ -5,6 +5,10 @@ Segmind has no idempotency key, so a POST may be repeated only after proof that 
 windows stay open for a crash. A process that dies after the POST was accepted and before its request id is written
 leaves *submitting*: the request history finds the job. A process that dies between the write of *submitting* and the
 POST leaves the same, and costs a search of the history that finds nothing.
+
+Where several tasks share a ledger, another one judges a submit by the time in its *submitting*: until
+``SUBMIT_ENDS_WITHIN`` after that the POST may still be accepted. A process that is stopped for longer between the two
+(a suspended machine) is the window that stays open there.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from airflow_provider_segmind.api.download import file_is_gone
-from airflow_provider_segmind.api.gateway import MAX_SUBMIT_WAIT, backoff, check_rate_limit, submit
+from airflow_provider_segmind.api.gateway import MAX_SUBMIT_WAIT, SUBMIT_SECONDS, backoff, check_rate_limit, submit
 from airflow_provider_segmind.api.history import LISTED_WITHIN, find_request, get_record, payload_fingerprint
 from airflow_provider_segmind.api.models import (
     JobOutcome,
@@ -43,12 +47,22 @@ from airflow_provider_segmind.exceptions import (
     SegmindJobExpiredError,
     SegmindJobFailedError,
     SegmindServiceError,
+    SegmindSubmitPendingError,
     SegmindSubmitUnknownError,
 )
 from airflow_provider_segmind.jobs.checkpoint import Checkpoint, CheckpointStore
 
 MAX_SUBMITS = 3
 """Submits of unknown outcome in one try, each reconciled before the next, before the task fails instead."""
+
+MAX_INTENT_SECONDS = 20.0
+"""A write of *submitting* that took longer is written again with the present time before its POST is sent."""
+
+SUBMIT_ENDS_WITHIN = MAX_INTENT_SECONDS + SUBMIT_SECONDS + 10.0
+"""Seconds after the time in a *submitting* by which its POST has ended; ten of them are for clocks that differ."""
+
+LISTED_MARGIN = 5.0
+"""Seconds after the moment at which an absence in the history counts; one search of it is then enough."""
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +78,8 @@ class Submission:
     :param deadline: epoch seconds after which nothing is submitted
     :param patience: seconds to wait for a slot in line with other submits of this process, before the rate limit counts
         as used up
+    :param reconcile_later: where only the request history can tell what became of a submit, raise
+        :class:`SegmindSubmitPendingError` until one search of it is enough, instead of searching for up to a minute
     """
 
     model: str
@@ -74,6 +90,7 @@ class Submission:
     on_unknown_submit: OnUnknownSubmit = "reconcile"
     deadline: float = math.inf
     patience: float = MAX_SUBMIT_WAIT
+    reconcile_later: bool = False
 
     def match(self, checkpoint: Checkpoint | None) -> Checkpoint | None:
         """Return a checkpoint that is about this very job; for another one log what has changed and return ``None``."""
@@ -109,14 +126,16 @@ def acquire_job(
     :param checkpoint: what ``checkpoints`` holds, ``None`` where that is about another job
     :raises SegmindRateLimitError: nothing was sent; come back after ``reset_at``
     :raises SegmindSubmitUnknownError: a job may be queued and billed; the checkpoint stays
+    :raises SegmindSubmitPendingError: a job may be queued, and what became of it is to be seen later
     :raises SegmindJobExpiredError: the gateway has forgotten the job and it is still pending in the history; the
         checkpoint stays
     :raises SegmindInputError: the job is unknown and the connection's account has changed; the checkpoint stays
     """
     if checkpoint is not None:
         if checkpoint.request_id is not None:
-            found = yield from _resume_submitted(api, checkpoint, checkpoint.request_id)
+            found = yield from _resume_submitted(api, checkpoints, checkpoint, checkpoint.request_id)
         else:
+            _put_off_reconciling(api, submission, checkpoint)
             log.warning("An earlier try ended while it submitted; on_unknown_submit=%r.", submission.on_unknown_submit)
             found = yield from _reconcile(api, checkpoints, checkpoint, submission.on_unknown_submit)
         if found is not None:
@@ -155,9 +174,12 @@ def _submit_new(
 
     def write_intent() -> None:
         """Give each POST its own time: the search of the history waits for rows that land after the last one."""
-        _check_deadline(api, submission)
-        posted_at[0] = api.clock()
-        checkpoints.write(replace(intent, submitted_at=posted_at[0]))
+        while True:
+            _check_deadline(api, submission)
+            posted_at[0] = api.clock()
+            checkpoints.write(replace(intent, submitted_at=posted_at[0]))
+            if api.clock() - posted_at[0] <= MAX_INTENT_SECONDS:
+                return  # A crash here leaves *submitting* although nothing was sent.
 
     for attempt in range(1, MAX_SUBMITS + 1):
         try:
@@ -174,6 +196,7 @@ def _submit_new(
             if attempt == MAX_SUBMITS:
                 raise
             unresolved = replace(intent, submitted_at=posted_at[0])
+            _put_off_reconciling(api, submission, unresolved)
             found = yield from _reconcile(api, checkpoints, unresolved, submission.on_unknown_submit, unknown)
             if found is not None:
                 return found
@@ -197,6 +220,17 @@ def _check_deadline(api: ApiContext, submission: Submission) -> None:
     if api.clock() >= submission.deadline:
         raise SegmindServiceError(
             "Nothing was submitted within `timeout`. Raise `timeout`, or run fewer of these tasks at a time (a pool)."
+        )
+
+
+def _put_off_reconciling(api: ApiContext, submission: Submission, unanswered: Checkpoint) -> None:
+    """Raise while a search of the history would have to be repeated, where the caller has other things to do."""
+    until = unanswered.submitted_at + SUBMIT_ENDS_WITHIN + LISTED_WITHIN + LISTED_MARGIN
+    if submission.reconcile_later and submission.on_unknown_submit == "reconcile" and api.clock() < until:
+        raise SegmindSubmitPendingError(
+            f"The outcome of a submit to {submission.model} is unknown. The request history is searched in "
+            f"{until - api.clock():.0f} s.",
+            until=until,
         )
 
 
@@ -233,10 +267,10 @@ def _reconcile(
         checkpoint.model,
         checkpoint.payload_fingerprint,
         since=checkpoint.submitted_at,
-        until=api.clock() if unknown is not None else None,
+        until=api.clock() if unknown is not None else checkpoints.submit_ended_by(checkpoint),
     )
     if record is None:
-        _refuse_other_account(api, checkpoint, "an unanswered request")
+        _refuse_other_account(api, checkpoints, checkpoint, "an unanswered request")
         log.info("The request history does not list the request: nothing was queued.")
         return None
     log.warning("The request history lists it as request %s: adopted, nothing is paid again.", record.request_id)
@@ -244,13 +278,15 @@ def _reconcile(
     made_at = min(record.created_at or checkpoint.submitted_at, api.clock())
     adopted = replace(checkpoint, submitted_at=made_at, request_id=record.request_id, account=api.account)
     _write_submitted(checkpoints, adopted)
-    found = yield from _resume_submitted(api, adopted, record.request_id)
+    found = yield from _resume_submitted(api, checkpoints, adopted, record.request_id)
     if found is None:
         checkpoints.forget()
     return found
 
 
-def _resume_submitted(api: ApiContext, checkpoint: Checkpoint, request_id: str) -> Operation[AcquiredJob | None]:
+def _resume_submitted(
+    api: ApiContext, checkpoints: CheckpointStore, checkpoint: Checkpoint, request_id: str
+) -> Operation[AcquiredJob | None]:
     """Ask what became of a submitted job; ``None`` means that it has nothing to give (it failed, or is lost)."""
     job = SegmindJob(request_id, checkpoint.model, checkpoint.submitted_at)
     try:
@@ -267,19 +303,19 @@ def _resume_submitted(api: ApiContext, checkpoint: Checkpoint, request_id: str) 
         return None
     except SegmindJobExpiredError:
         if api.clock() - checkpoint.submitted_at >= NOT_FOUND_GRACE:
-            outcome = yield from recover_expired(api, request_id, checkpoint)
+            outcome = yield from recover_expired(api, checkpoints, request_id, checkpoint)
             return None if outcome is None else AcquiredJob(job, checkpoint, outcome)
     log.info("Request %s of an earlier try is still running. The task waits for it.", request_id)
     return AcquiredJob(job, checkpoint)
 
 
-def _refuse_other_account(api: ApiContext, checkpoint: Checkpoint, what: str) -> None:
+def _refuse_other_account(api: ApiContext, checkpoints: CheckpointStore, checkpoint: Checkpoint, what: str) -> None:
     """Refuse to call a job lost that nobody knows here: it may be known to the account that paid for it."""
     if checkpoint.account != api.account:
         raise SegmindInputError(
             f"{what[0].upper()}{what[1:]} was submitted with another API key or base URL than the connection has now, "
             "and the present account does not know it. Point the connection back to the account that paid and clear "
-            "the task. To pay for a new job instead, start a new DAG run or delete the task's state 'segmind_job'.",
+            f"the task. To pay for a new job instead, {checkpoints.how_to_forget}.",
             request_id=checkpoint.request_id,
         )
 
@@ -303,7 +339,7 @@ def collect(
         checkpoints.forget()
         raise
     except SegmindJobExpiredError:
-        recovered = yield from recover_expired(api, request_id, checkpoint)
+        recovered = yield from recover_expired(api, checkpoints, request_id, checkpoint)
         if recovered is None:
             checkpoints.forget()
             raise
@@ -325,7 +361,9 @@ def _ask_for_result(api: ApiContext, outcome: JobOutcome) -> Operation[JobOutcom
     )
 
 
-def recover_expired(api: ApiContext, request_id: str, checkpoint: Checkpoint | None) -> Operation[JobOutcome | None]:
+def recover_expired(
+    api: ApiContext, checkpoints: CheckpointStore, request_id: str, checkpoint: Checkpoint | None
+) -> Operation[JobOutcome | None]:
     """
     Look up a job that the gateway has forgotten in the request history, which keeps its file's address for seven days.
 
@@ -336,7 +374,7 @@ def recover_expired(api: ApiContext, request_id: str, checkpoint: Checkpoint | N
     record = yield from get_record(api, request_id)
     if record is None:
         if checkpoint is not None:
-            _refuse_other_account(api, checkpoint, f"request {request_id}")
+            _refuse_other_account(api, checkpoints, checkpoint, f"request {request_id}")
         if checkpoint is None or api.clock() < checkpoint.submitted_at + LISTED_WITHIN:
             raise SegmindJobExpiredError(
                 f"Segmind does not know request {request_id}, and its history may list it late. A retry looks again.",

@@ -13,13 +13,16 @@ written once the result is stored. It stops a retry from paying again when the w
 the success, but it does not stop a user's Clear, which means a new image.
 
 A checkpoint that exists and cannot be read is an error, never "none": the job that it describes may be paid for.
+
+Where a ledger is configured, checkpoints are kept there instead (``jobs/ledger.py``), by what was bought and not by who
+asked for it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal, Protocol
@@ -84,12 +87,17 @@ class Checkpoint:
         return {"version": VERSION, "state": "submitted" if self.request_id else "submitting", **asdict(self)}
 
     @classmethod
-    def parse(cls, value: object) -> Checkpoint:
-        """Read what :meth:`as_json` returned; raise :class:`SegmindCheckpointError` for anything else."""
+    def parse(cls, value: object, unreadable: Callable[[str], SegmindCheckpointError] | None = None) -> Checkpoint:
+        """
+        Read what :meth:`as_json` returned; raise :class:`SegmindCheckpointError` for anything else.
+
+        :param unreadable: makes that error of a reason; by default it is about the task's state
+        """
+        unreadable = unreadable or _unreadable
         if not isinstance(value, Mapping):
-            raise _unreadable(f"it is a {type(value).__name__}, not an object")
+            raise unreadable(f"it is a {type(value).__name__}, not an object")
         if value.get("version") != VERSION:
-            raise _unreadable(f"its version is {value.get('version')!r}, and this provider reads version {VERSION}")
+            raise unreadable(f"its version is {value.get('version')!r}, and this provider reads version {VERSION}")
         model, digest, account = (value.get(name) for name in ("model", "input_digest", "account"))
         submitted_at, request_id = parse_number(value.get("submitted_at")), value.get("request_id")
         fingerprint = value.get("payload_fingerprint")
@@ -103,7 +111,7 @@ class Checkpoint:
             or not (request_id is None or is_request_id(request_id))
             or (request_id is None) != (value.get("state") == "submitting")
         ):
-            raise _unreadable("a field is missing or has the wrong type")
+            raise unreadable("a field is missing or has the wrong type")
         identity = value.get("image_identity")
         width, height = value.get("image_width"), value.get("image_height")
         return cls(
@@ -128,16 +136,53 @@ def _unreadable(why: str) -> SegmindCheckpointError:
 
 
 class CheckpointStore(Protocol):
-    """Where a task keeps its checkpoint."""
+    """Where the checkpoint of a job is kept."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether a later try can read the checkpoint."""
+
+    @property
+    def how_to_forget(self) -> str:
+        """What a user can do to pay for a new job instead of the one that is kept, as the end of an error."""
+
+    def about(self, input_digest: str, image_identity: str | None, account: str) -> None:
+        """
+        Say which job the next calls are about.
+
+        :param image_identity: ``None`` where the image cannot be read, empty where the job has none
+        :param account: the connection's account fingerprint
+        """
 
     def read(self) -> Checkpoint | None:
-        """Return the checkpoint, ``None`` where there is none; raise where there may be one and it cannot be read."""
+        """
+        Return the checkpoint, ``None`` where there is none; raise where there may be one and it cannot be read.
+
+        :raises SegmindSubmitPendingError: another task is submitting this job
+        """
+
+    def submit_ended_by(self, checkpoint: Checkpoint) -> float | None:
+        """
+        Return the epoch seconds by which the POST of a *submitting* checkpoint has ended.
+
+        ``None``: with the process that wrote it, soon after it was written.
+        """
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint. A POST may follow only after this has returned."""
+        """
+        Keep a checkpoint. A POST may follow only after this has returned.
+
+        :raises SegmindSubmitPendingError: another task has written first
+        """
+
+    def remember(self, checkpoint: Checkpoint | None) -> None:
+        """Take over the checkpoint that a deferral has carried."""
+
+    def mark_delivered(self, checkpoint: Checkpoint | None) -> None:
+        """Say that the result is stored; ``None``: what is kept is about another job."""
 
     def forget(self) -> None:
-        """Delete the checkpoint."""
+        """Delete the checkpoint of the job that was read or written last."""
 
 
 class TaskCheckpoints:
@@ -159,6 +204,18 @@ class TaskCheckpoints:
     def durable(self) -> bool:
         """Whether a later try can read the checkpoint."""
         return self._store is not None
+
+    @property
+    def how_to_forget(self) -> str:
+        """What a user can do to pay for a new job instead."""
+        return f"start a new DAG run or delete the task's state {KEY!r}"
+
+    def about(self, input_digest: str, image_identity: str | None, account: str) -> None:
+        """Do nothing: a task instance has one checkpoint, whatever it is about."""
+
+    def submit_ended_by(self, checkpoint: Checkpoint) -> float | None:  # noqa: ARG002
+        """Return ``None``: an earlier process of the same task has ended."""
+        return None
 
     def read(self) -> Checkpoint | None:
         """Return the checkpoint, ``None`` where there is none or a user has cleared the task since its delivery."""

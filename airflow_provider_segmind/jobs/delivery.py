@@ -75,6 +75,7 @@ class JobDescription:
     :param result_must_be_image: refuse a result that is not an image, whatever the service declares
     :param wait_here: wait in this process; else return what the triggerer has to wait for
     :param timeout: seconds from the first attempt to submit to the job's end
+    :param reconcile_later: leave a submit of unknown outcome for some minutes instead of searching the history at once
     """
 
     model: str
@@ -88,6 +89,7 @@ class JobDescription:
     timeout: float = DEFAULT_TIMEOUT
     poll_interval: float | None = None
     on_unknown_submit: OnUnknownSubmit = "reconcile"
+    reconcile_later: bool = False
     if_exists: IfExists = "overwrite"
     aws_conn_id: str | None = None
     s3_extra_args: Mapping[str, Any] | None = None
@@ -106,11 +108,16 @@ class Delivery:
         source = self.description.source
         return None if source is None else source.stem or source.digest[:16]
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether a listing has told what is stored, as in a batch: a look there is then cheaper than one elsewhere."""
+        return self.description.destination is not None and self.description.destination.existing is not None
+
     @cached_property
     def stored(self) -> StoredResult | None:
         """What stands where the result is to go. A result that is named by its request id replaces nothing."""
         destination = self.description.destination
-        if destination is None or (destination.is_prefix and self.name is None):
+        if destination is None or (destination.needs_stem and self.name is None):
             return None
         must_see = self.description.if_exists == "skip"
         return find_stored(destination, self.name, aws_conn_id=self.description.aws_conn_id, must_see=must_see)
@@ -128,7 +135,8 @@ class Delivery:
         if destination is None:
             return
         self._locate(".png", self.description.model)
-        check_destination(destination, aws_conn_id=self.description.aws_conn_id)
+        if not self.is_listed:
+            check_destination(destination, aws_conn_id=self.description.aws_conn_id)
         if destination.is_prefix and source is not None:
             planned = Provenance("", self.description.model, source.label, source.digest, submission_digest, "")
             refuse_other_image(self.stored, planned)

@@ -90,12 +90,18 @@ def describe_model_run(
 
     return JobDescription(
         check_model(model),
-        _map_texts(parameters, "payload", _without_signature),
+        known_inputs(parameters),
         build_payload,
         lambda: inspect_objects(_s3_addresses(parameters), aws_conn_id=aws_conn_id),
         aws_conn_id=aws_conn_id,
         **options,
     )
+
+
+def known_inputs(payload: object) -> Mapping[str, Any]:
+    """Return what a payload is known by: its parameters, with URLs without their signatures."""
+    inputs: Mapping[str, Any] = _map_texts(check_payload(payload), "payload", _without_signature)
+    return inputs
 
 
 def _map_texts(value: Any, name: str, change: Callable[[str, str], str]) -> Any:

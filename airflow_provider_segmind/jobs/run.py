@@ -24,6 +24,7 @@ from airflow_provider_segmind.exceptions import (
     SegmindJobTimeoutError,
     SegmindRateLimitError,
     SegmindStorageError,
+    SegmindSubmitPendingError,
 )
 from airflow_provider_segmind.files.s3_client import read_connections_once
 from airflow_provider_segmind.files.source import ImageFacts, data_uri
@@ -31,8 +32,8 @@ from airflow_provider_segmind.jobs.acquire import AcquiredJob, Submission, acqui
 from airflow_provider_segmind.jobs.checkpoint import (
     SUBMIT_AGAIN,
     Checkpoint,
+    CheckpointStore,
     ResumeEvent,
-    TaskCheckpoints,
     input_digest,
 )
 from airflow_provider_segmind.jobs.delivery import Delivery, Facts, JobDescription, OperationRunner, content_digest
@@ -64,11 +65,13 @@ class WaitUntil:
 
     :param moment: epoch seconds
     :param deadline: epoch seconds by which a submit must have succeeded; ``None`` where the result is to be stored
+    :param for_slot: whether the submit waits for the rate limit, and so for a slot after that moment
     """
 
     moment: float
     event: ResumeEvent
     deadline: float | None = None
+    for_slot: bool = True
 
 
 Wait = WaitForJob | WaitUntil
@@ -86,7 +89,7 @@ class JobRun:
         self,
         description: JobDescription,
         runner: OperationRunner,
-        checkpoints: TaskCheckpoints,
+        checkpoints: CheckpointStore,
         on_submitted: Callable[[SegmindJob], None],
         event: ResumeEvent | None = None,
     ) -> None:
@@ -97,6 +100,7 @@ class JobRun:
         self.on_submitted = on_submitted
         self.event = event or ResumeEvent(SUBMIT_AGAIN)
         self.uploaded_url = self.event.uploaded_url
+        self.skipped = False  # whether the result was there already
         checkpoints.remember(self.event.checkpoint)
 
     # ------------------------------------------------------------------ submit
@@ -110,34 +114,45 @@ class JobRun:
         """
         description = self.description
         deadline = self.event.deadline or time.time() + description.timeout
-        checkpoint = self.checkpoints.read()
-        submission = self._submission(checkpoint, deadline)
-        checkpoint = submission.match(checkpoint)
-        if checkpoint is None and (stored := self.delivery.already_made(submission)) is not None:
-            return self.delivery.facts_of_stored(stored, submission)
+        facts, unreadable = self._inspect()
+        submission = self._submission(facts, unreadable, deadline)
+        self.checkpoints.about(submission.input_digest, None if unreadable else facts.identity, self.runner.api.account)
+        if self.delivery.is_listed and (facts_of_stored := self._skip(submission)) is not None:
+            return facts_of_stored
         waits = self.event.submit_waits
         while True:
             try:
+                checkpoint = submission.match(self.checkpoints.read())
+                if checkpoint is None and unreadable is not None:
+                    raise unreadable
+                if checkpoint is None and (facts_of_stored := self._skip(submission)) is not None:
+                    return facts_of_stored
                 operation = acquire_job(self.runner.api, self.checkpoints, submission, checkpoint)
                 acquired = self.runner.run_operation(operation)
                 break
+            except SegmindSubmitPendingError as pending:
+                if pending.look_at >= deadline:
+                    raise
+                log.info("%s Looking again in %.0f s.", pending, pending.look_at - time.time())
+                moment, for_slot = pending.look_at, False
             except SegmindRateLimitError as limited:
                 # Where the reset that Segmind names proves too early time and again, the waits grow all the same.
                 moment = max(limited.reset_at, time.time() + min(2.0**waits, 60.0) if waits else 0.0)
                 waits += 1
-                checkpoint = submission.match(self.checkpoints.read())
-                self._refuse_to_wait_past(deadline, moment, limited, checkpoint)
+                if moment >= deadline:
+                    raise self._no_slot(limited, submission.match(self.checkpoints.read())) from limited
                 log.info("%s Waiting for a slot.", limited)
-                if not description.wait_here:
-                    event = ResumeEvent(
-                        SUBMIT_AGAIN,
-                        deadline=deadline,
-                        submit_waits=waits,
-                        uploaded_url=self.uploaded_url,
-                        checkpoint=None if self.checkpoints.durable else checkpoint,
-                    )
-                    return WaitUntil(moment, event, deadline)
-                self.runner.run_operation(pause(moment - time.time() + 0.01))
+                for_slot = True
+            if not description.wait_here:
+                event = ResumeEvent(
+                    SUBMIT_AGAIN,
+                    deadline=deadline,
+                    submit_waits=waits,
+                    uploaded_url=self.uploaded_url,
+                    checkpoint=None if self.checkpoints.durable else submission.match(self.checkpoints.read()),
+                )
+                return WaitUntil(moment, event, deadline, for_slot)
+            self.runner.run_operation(pause(moment - time.time() + 0.01))
         self.on_submitted(acquired.job)
         if acquired.outcome is not None:
             return self.store(acquired.outcome, acquired.checkpoint)
@@ -145,21 +160,29 @@ class JobRun:
             return WaitForJob(acquired.job, deadline, acquired.checkpoint)
         return self.store(self._wait_for_end(acquired, deadline), acquired.checkpoint)
 
-    def _submission(self, checkpoint: Checkpoint | None, deadline: float) -> Submission:
-        """
-        Look at the image as it is now and describe the job to submit.
+    def _skip(self, submission: Submission) -> Facts | None:
+        """Return the facts of a result that is there already, ``None`` if there is none or it is to be replaced."""
+        stored = self.delivery.already_made(submission)
+        if stored is None:
+            return None
+        self.skipped = True
+        return self.delivery.facts_of_stored(stored, submission)
 
-        An image that cannot be read does not stop a job that is paid for: it may have been moved away since.
+    def _inspect(self) -> tuple[ImageFacts, SegmindError | None]:
         """
+        Look at the image as it is now, and return the error where it cannot be read.
+
+        That does not stop a job that is paid for: the image may have been moved away since.
+        """
+        try:
+            return self.description.inspect(), None
+        except (SegmindInputError, SegmindStorageError) as error:
+            return ImageFacts("", None, None), error
+
+    def _submission(self, facts: ImageFacts, unreadable: SegmindError | None, deadline: float) -> Submission:
+        """Describe the job to submit."""
         description = self.description
         digest = input_digest(description.model, description.inputs)
-        unreadable = None
-        try:
-            facts = description.inspect()
-        except (SegmindInputError, SegmindStorageError) as error:
-            if checkpoint is None or checkpoint.input_digest != digest:
-                raise
-            facts, unreadable = ImageFacts("", None, None), error
 
         def build_payload() -> Mapping[str, Any]:
             if unreadable is not None:
@@ -180,6 +203,7 @@ class JobRun:
             # would after a wait on the triggerer where both are one process (`airflow dags test`), as the wait itself
             # took the slot. In a worker process of its own, nothing has taken a slot before.
             patience=math.inf if description.wait_here or self.event.submit_waits else MAX_SUBMIT_WAIT,
+            reconcile_later=description.reconcile_later,
         )
 
     def _upload(self, image: bytes) -> str:
@@ -188,23 +212,20 @@ class JobRun:
             self.uploaded_url = self.runner.run_operation(upload(self.runner.api, data_uri(image)))
         return self.uploaded_url
 
-    def _refuse_to_wait_past(
-        self, deadline: float, moment: float, limited: SegmindRateLimitError, checkpoint: Checkpoint | None
-    ) -> None:
-        if moment < deadline:
-            return
+    def _no_slot(self, limited: SegmindRateLimitError, checkpoint: Checkpoint | None) -> SegmindError:
+        """Return the error of a deadline that comes before the next slot."""
         timeout = self.description.timeout
         if checkpoint is not None and checkpoint.request_id is not None:
-            raise SegmindJobTimeoutError(
+            return SegmindJobTimeoutError(
                 f"The rate limit left no slot within timeout={timeout:g} s to ask about request "
                 f"{checkpoint.request_id}: {limited} The job is paid for, and a retry goes on with it.",
                 request_id=checkpoint.request_id,
-            ) from limited
-        raise SegmindRateLimitError(
+            )
+        return SegmindRateLimitError(
             f"Nothing was submitted within timeout={timeout:g} s, since the rate limit left no slot: {limited} Raise "
             "`timeout`, or run fewer of these tasks at a time (a pool).",
             reset_at=limited.reset_at,
-        ) from limited
+        )
 
     def _wait_for_end(self, acquired: AcquiredJob, deadline: float) -> JobOutcome:
         """Wait for a job in this process. Chaos seam: checkpoint_to_wait, while_waiting."""

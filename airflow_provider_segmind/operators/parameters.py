@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from airflow_provider_segmind import exceptions
+from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindError, SegmindInputError
 
 OnModerationBlock = Literal["fail", "skip"]
@@ -27,6 +28,16 @@ def check_conn_id(name: str, conn_id: object) -> None:
     """Refuse what cannot be the id of a connection."""
     if not isinstance(conn_id, str) or not conn_id:
         raise SegmindInputError(f"Invalid {name} {conn_id!r}. Use the id of an Airflow connection.")
+
+
+def check_payloads(payloads: object) -> Sequence[Any]:
+    """Return the payloads, a list or what Airflow makes of one."""
+    if isinstance(payloads, str | bytes | Mapping) or not hasattr(payloads, "__iter__"):
+        raise SegmindInputError(
+            f"payloads is {redact(repr(payloads), limit=60)}, of type {type(payloads).__name__}. Give a list of dicts, "
+            "one for each job."
+        )
+    return list(payloads)
 
 
 def default_retry_policy() -> Any:

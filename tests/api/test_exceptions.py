@@ -14,7 +14,7 @@ from airflow_provider_segmind.exceptions import SegmindError
 
 TREE = re.compile(r"^( *(?:\| +)?)\+ (Segmind\w+)|^(SegmindError)", re.MULTILINE)
 CLASSES = [getattr(exceptions, name) for name in exceptions.__all__]
-NEEDS = {"SegmindRateLimitError": {"reset_at": 5.0}}
+NEEDS = {"SegmindRateLimitError": {"reset_at": 5.0}, "SegmindSubmitPendingError": {"until": 5.0}}
 NEEDS |= {name: {"detail": "no subject"} for name in ("SegmindJobFailedError", "SegmindModerationError")}
 
 

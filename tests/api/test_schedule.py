@@ -20,6 +20,7 @@ from airflow_provider_segmind.api.poll_schedule import (
     MIN_INTERVAL,
     PUBLISHED_SECONDS,
     REQUEST_COST,
+    WAVE_REQUEST_COST,
     LatencyMemory,
     PollSchedule,
 )
@@ -169,6 +170,36 @@ def test_where_lag_costs_nothing_a_job_is_polled_once_when_it_is_almost_certainl
     law = lognormal(60, 0.15)
     schedule = PollSchedule(learn(law.draw(random.Random(7), 60)), 1000)
     assert law.survival(schedule.next_poll(0)) < 0.01
+
+
+def wave_polls(memory, model=MODEL):
+    """Yield the poll times of a job of a batch."""
+    time = 0.0
+    while True:
+        time = memory.next_poll(model, time, WAVE_REQUEST_COST)
+        yield time
+
+
+@pytest.mark.parametrize("jobs", [0, 1, 3, 10, 30, 60])
+def test_a_job_of_a_batch_is_polled_hardly_more_than_once(jobs):
+    law = lognormal(12, 0.15)
+    point = mean_point(law, lambda seen: wave_polls(learnt_from(seen)), jobs, draws=20)
+    assert point.polls <= 1.10
+    assert point.lag <= 8
+
+
+@pytest.mark.parametrize("scale", [0.2, 1, 5])
+def test_a_first_job_of_a_batch_is_noticed_in_time_if_its_model_is_up_to_5_times_off(scale):
+    law = lognormal(PUBLISHED * scale, 0.15)
+    point = follow(law, wave_polls(LatencyMemory()))
+    assert point.polls <= 5
+    assert point.lag <= max(20, 0.5 * law.mean)
+
+
+def test_single_jobs_and_jobs_of_a_batch_share_what_was_learned():
+    memory = learnt_from([40.0] * 30)
+    single, batch = memory.next_poll(MODEL, 0), memory.next_poll(MODEL, 0, WAVE_REQUEST_COST)
+    assert 35 < single < batch < 60
 
 
 def test_the_optimum_of_the_benchmark_is_better_than_schedules_near_it():

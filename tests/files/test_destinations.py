@@ -6,12 +6,18 @@ import pytest
 
 from airflow_provider_segmind.exceptions import SegmindInputError
 from airflow_provider_segmind.files.destination import (
+    Destination,
     check_destination,
+    existing_names,
+    find_stored,
     parse_destination,
     refuse_same_place,
 )
+from airflow_provider_segmind.files.naming import NameTemplate, ResultName
 from airflow_provider_segmind.files.source import parse_image
 from tests.s3_server import S3
+
+from .storing import put
 
 
 @pytest.mark.parametrize(
@@ -161,3 +167,109 @@ def test_an_error_about_a_destination_shows_no_secret(destination: str) -> None:
     with pytest.raises(SegmindInputError) as caught:
         parse_destination(destination)
     assert "hidden" not in str(caught.value)
+
+
+# ------------------------------------------------------------------ names of a template
+
+
+def a_name(folder: str = "cups", stem: str = "cup", template: str = "{folder}/{stem}.{ext}") -> ResultName:
+    return NameTemplate(template).name(folder=folder, stem=stem, index=0)
+
+
+@pytest.fixture(params=["s3", "file", "object"])
+def prefix(request: pytest.FixtureRequest, tmp_path: Path) -> Destination:
+    """A prefix in a store of each kind."""
+    if request.param == "s3":
+        return parse_destination(f"s3://{request.getfixturevalue('s3').bucket}/out/")
+    if request.param == "file":
+        return parse_destination(f"{tmp_path}/out/")
+    request.getfixturevalue("memory_store")
+    return parse_destination("memory://results/out/")
+
+
+def test_a_result_may_have_the_name_of_a_template_below_the_prefix() -> None:
+    named = parse_destination("s3://mine@b/out/").named(a_name())
+    location = named.locate(stem="not used", extension=".png")
+    assert (location.uri, location.label) == ("s3://mine@b/out/cups/cup.png", "s3://b/out/cups/cup.png")
+    assert (location.key, named.is_prefix, named.needs_stem) == ("out/cups/cup.png", True, False)
+    assert parse_destination("/out/").named(a_name()).locate(stem="", extension="webp").uri == "/out/cups/cup.webp"
+
+
+@pytest.mark.parametrize("extension", [".png", ".jpg", ".webp"])
+def test_a_stored_result_is_found_at_the_name_of_a_template(prefix: Destination, extension: str) -> None:
+    named = prefix.named(a_name())
+    assert find_stored(named, None, aws_conn_id="aws_default") is None
+    put(named.locate(stem="", extension=extension), derived=True)
+    found = find_stored(named, None, aws_conn_id="aws_default")
+    assert found is not None
+    assert found.location.uri == f"{prefix.location.uri}cups/cup{extension}"
+    assert found.provenance is not None
+
+
+def test_the_images_below_a_prefix_are_named_by_one_listing(prefix: Destination) -> None:
+    kept = {"cup.png", "cups/cup.jpg", "a/.b/.c.webp", "x/_segmind/d.png"}
+    for name in (*kept, "_segmind/ledger/e.png", "notes.txt"):
+        put(prefix.location.below(name))
+    assert existing_names(prefix, aws_conn_id="aws_default") == kept
+
+
+def test_below_a_prefix_that_is_not_there_yet_no_image_is(prefix: Destination) -> None:
+    assert existing_names(prefix, aws_conn_id="aws_default") == set()
+
+
+def test_an_object_that_was_not_listed_is_not_asked_for(s3_through, s3: S3) -> None:
+    prefix = parse_destination(f"s3://{s3.bucket}/out/")
+    put(prefix.location.below("cups/cup.jpg"))
+    existing = existing_names(prefix, aws_conn_id="aws_default")
+    through = s3_through(lambda _: None)
+    found = find_stored(prefix.named(a_name(), existing), None, aws_conn_id="aws_default")
+    assert found is not None
+    assert find_stored(prefix.named(a_name(stem="mug"), existing), None, aws_conn_id="aws_default") is None
+    assert [(request.method, request.path) for request in through.requests] == [
+        ("HEAD", f"/{s3.bucket}/out/cups/cup.jpg")
+    ]
+
+
+def test_where_the_bucket_may_not_be_listed_each_object_is_asked_for(s3_through, s3: S3) -> None:
+    denied = (403, {"Content-Type": "application/xml"}, b"<Error><Code>AccessDenied</Code></Error>")
+    s3_through(lambda request: denied if "list-type=2" in request.path else None)
+    prefix = parse_destination(f"s3://{s3.bucket}/out/")
+    put(prefix.location.below("cups/cup.png"))
+    existing = existing_names(prefix, aws_conn_id="aws_default")
+    assert existing is None
+    assert find_stored(prefix.named(a_name(), existing), None, aws_conn_id="aws_default") is not None
+
+
+def test_listing_the_results_in_a_missing_bucket_is_an_error(s3: S3) -> None:
+    with pytest.raises(SegmindInputError, match=r"^destination: s3://no-such-bucket/out/: S3 has no such bucket"):
+        existing_names(parse_destination("s3://no-such-bucket/out/"), aws_conn_id="aws_default")
+
+
+def test_a_result_in_a_new_folder_of_another_store_is_stored(tmp_path: Path) -> None:
+    from contextlib import contextmanager
+
+    from fsspec.implementations.local import LocalFileSystem
+
+    from .conftest import attached
+
+    class Disk(LocalFileSystem):
+        """As sftp, it makes no folder by itself."""
+
+        protocol = "sftp"
+
+        @classmethod
+        def _strip_protocol(cls, path: str, **_: object) -> str:
+            return str(tmp_path) + path.removeprefix("sftp://host").removeprefix(str(tmp_path))
+
+    with contextmanager(attached)("sftp", Disk()):
+        named = parse_destination("sftp://host/out/").named(a_name())
+        put(named.locate(stem="", extension=".png"), derived=True)
+    assert (tmp_path / "out" / "cups" / "cup.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("prefix_text", "folder"), [("s3://b/" + "p" * 900 + "/", "f" * 200), ("/p" * 2000 + "/", "f" * 90)]
+)
+def test_a_name_that_is_too_long_below_its_prefix_is_refused(prefix_text: str, folder: str) -> None:
+    with pytest.raises(SegmindInputError, match=r"^destination is .* is too long a name. Shorten name_template"):
+        parse_destination(prefix_text).named(a_name(folder))

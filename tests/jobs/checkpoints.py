@@ -18,11 +18,17 @@ DAY = 86_400.0
 class MemoryCheckpoints:
     """A checkpoint store that records what was done to it."""
 
+    durable = True
+    how_to_forget = "delete it"
+
     def __init__(self, checkpoint=None, fail_on=None):
         self.checkpoint, self.events, self.fail_on = checkpoint, [], fail_on
 
     def read(self):
         return self.checkpoint
+
+    def submit_ended_by(self, checkpoint):
+        return None
 
     def write(self, checkpoint):
         self.events.append(checkpoint.as_json()["state"])

@@ -9,9 +9,11 @@ import pytest
 
 from airflow_provider_segmind.exceptions import SegmindInputError
 from airflow_provider_segmind.files.destination import parse_destination
+from airflow_provider_segmind.files.naming import NameTemplate
 from airflow_provider_segmind.files.source import ImageFacts
 from airflow_provider_segmind.jobs.acquire import Submission
-from airflow_provider_segmind.jobs.delivery import Delivery, JobDescription
+from airflow_provider_segmind.jobs.delivery import Delivery, JobDescription, content_digest
+from tests.files.storing import provenance, put
 from tests.jobs.checkpoints import BODY, DIGEST, MODEL, never
 from tests.s3_server import aws_connection
 
@@ -38,13 +40,13 @@ def forbidding_s3(monkeypatch):
     server.server_close()
 
 
-def already_made(if_exists):
+def already_made(if_exists, destination=None):
     description = JobDescription(
         MODEL,
         BODY,
         never,
         lambda: ImageFacts("", None, None),
-        destination=parse_destination("s3://bucket/cup.png"),
+        destination=destination or parse_destination("s3://bucket/cup.png"),
         if_exists=if_exists,
         aws_conn_id="aws_default",
     )
@@ -58,3 +60,15 @@ def test_skip_fails_where_s3_does_not_say_whether_the_result_is_there(forbidding
 
 def test_overwrite_does_not_look_at_the_object(forbidding_s3):
     assert already_made("overwrite") is None
+
+
+@pytest.mark.parametrize(("existing", "is_found"), [(None, True), ({"run-3.png"}, True), (set(), False)])
+def test_a_result_of_a_run_without_an_image_is_found_at_the_name_of_a_template(tmp_path, existing, is_found):
+    name = NameTemplate("run-{index}").name(folder="", stem="", index=3)
+    put(f"{tmp_path}/run-3.png", of=provenance(input_digest=content_digest(DIGEST, None)))
+    found = already_made("skip", parse_destination(f"{tmp_path}/").named(name, existing))
+    assert (found is not None) == is_found
+
+
+def test_a_result_that_is_named_by_its_request_is_not_looked_for(tmp_path):
+    assert already_made("skip", parse_destination(f"{tmp_path}/")) is None

@@ -42,7 +42,10 @@ class Store:
 
 
 class TaskInstance:
-    def __init__(self) -> None:
+    dag_id, task_id = "photos", "erase"
+
+    def __init__(self, run_id: str = "run-1", map_index: int = -1) -> None:
+        self.run_id, self.map_index = run_id, map_index
         self.xcoms: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
