@@ -63,7 +63,13 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "triggers": [
-            {"integration-name": integration, "python-modules": ["airflow_provider_segmind.triggers.segmind"]}
+            {
+                "integration-name": integration,
+                "python-modules": [
+                    "airflow_provider_segmind.triggers.segmind",
+                    "airflow_provider_segmind.triggers.wave",
+                ],
+            }
         ],
         "connection-types": [
             {

@@ -54,6 +54,7 @@ ORDER = (
     ("hooks.session",),
     ("hooks.segmind",),
     ("triggers.segmind",),
+    ("triggers.wave",),
     ("operators.parameters",),
     ("operators.base",),
     ("operators.job", "operators.batch"),

@@ -151,13 +151,20 @@ def get_record(api: ApiContext, request_id: str, *, until: float | None = None) 
 
 
 def find_request(
-    api: ApiContext, model: str, fingerprint: Mapping[str, str], *, since: float, until: float | None = None
+    api: ApiContext,
+    model: str,
+    fingerprint: Mapping[str, str],
+    *,
+    since: float,
+    until: float | None = None,
+    once: bool = False,
 ) -> Operation[SegmindRecord | None]:
     """
     Search the history for the request of a submit whose outcome is unknown.
 
     :param since: epoch seconds of the submit, or of the first of several, by the clock of this or an earlier process
     :param until: epoch seconds at which the submit ended, if known; it may have been accepted that late
+    :param once: search once, whatever the time; that none is found then says nothing
     :return: the newest matching request, ``None`` if there certainly is none, which can take a minute to say
     :raises SegmindSubmitUnknownError: the history cannot tell
     """
@@ -171,6 +178,8 @@ def find_request(
         best = max(matches, key=lambda row: (row.state is not JobState.FAILED, row.created_at or 0.0), default=None)
         if best is not None and (late_rows_listed or best.state is not JobState.FAILED):
             return best
+        if once:
+            return None
         if late_rows_listed:
             break
         now = api.clock()

@@ -31,12 +31,12 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from airflow_provider_segmind.api.history_pages import READ_SECONDS, read_history
-from airflow_provider_segmind.api.models import JobState
+from airflow_provider_segmind.api.history_pages import READ_SECONDS, HistoryReading, read_history
+from airflow_provider_segmind.api.models import JobState, parse_number
 from airflow_provider_segmind.api.operation import ApiContext, Operation, counting_requests, pause
 from airflow_provider_segmind.api.poll_schedule import WAVE_REQUEST_COST
 from airflow_provider_segmind.api.polling import LAST_POLL_OVERTIME, POLL_SECONDS, JobWait
@@ -48,10 +48,12 @@ from airflow_provider_segmind.exceptions import (
 )
 
 Watch = Literal["status", "history"]
+VERSION = 1  # of the event
 LAST_POLL_WITHIN = LAST_POLL_OVERTIME - POLL_SECONDS + 1.0
 IDLE_SECONDS = 2.0  # a watcher that has nothing to do looks for work so often at least
 LISTED_WITHIN = 60.0  # seconds after a submit, at which one that the history does not list is polled
 MAX_READINGS = 4
+READ_AGAIN = 8.0  # seconds after a reading that did not show a job, until the next one
 _MIN_PAUSE = 0.05
 
 
@@ -62,6 +64,54 @@ class WaveJob:
     request_id: str
     submitted_at: float
     deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class WaveEvent:
+    """
+    What a watch has seen, as its trigger's event says it.
+
+    :param ended: positions of the jobs for which there is something to do, in the list that was watched
+    :param timed_out: positions of the jobs that had not ended by their deadline
+    :param limiter: what the next process's limiter takes over
+    :param requests: how many requests the watch has made
+    :param error: why it ended before its time, ``None`` if it did not
+    """
+
+    ended: tuple[int, ...] = ()
+    timed_out: tuple[int, ...] = ()
+    limiter: Any = None
+    requests: int = 0
+    error: str | None = None
+
+    @classmethod
+    def parse(cls, value: object) -> WaveEvent:
+        """Read an event. What is damaged counts as not seen: the jobs are still in the ledger, and watched again."""
+        event = value if isinstance(value, Mapping) else {}
+        error = event.get("error")
+        return cls(
+            _positions(event.get("ended")),
+            _positions(event.get("timed_out")),
+            event.get("limiter"),
+            max(int(parse_number(event.get("requests")) or 0), 0),
+            error if isinstance(error, str) else None,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the event: plain JSON, less than 8 KB for a thousand jobs."""
+        return {
+            "version": VERSION,
+            "status": "WAVE",
+            "ended": list(self.ended),
+            "timed_out": list(self.timed_out),
+            "limiter": self.limiter,
+            "requests": self.requests,
+            "error": self.error,
+        }
+
+
+def _positions(value: object) -> tuple[int, ...]:
+    return tuple(each for each in value if type(each) is int and each >= 0) if isinstance(value, list) else ()
 
 
 class Wave:
@@ -89,6 +139,7 @@ class Wave:
     ) -> None:
         now = api.clock()
         self._api, self._model = api, model
+        self.jobs = tuple(jobs)
         self._resume_at, self._opens_at = resume_at, opens_at
         self._lock = threading.RLock()
         self._waits = {
@@ -115,19 +166,33 @@ class Wave:
         self._running = set(self._waits)
         self._due: dict[str, float] = {}  # when jobs are polled next that are not being polled now
         self._agenda: list[tuple[float, str]] = []  # a heap of the same; entries that are not in _due are void
-        self._in_history = set(self._waits) if watch == "history" and poll_interval is None else set()
-        self._absences: dict[str, int] = {}  # readings that did not show a job
+        self._in_history: dict[str, float] = {}  # when each job is almost certainly over and listed
+        self._absent: set[str] = set()  # jobs that a reading did not show
         self._readings = 0
-        self._reads = False
+        self._reads = False  # whether a watcher reads the history now
+        self._read_at = 0.0
         self._first_poll = 0.0
+        if watch == "history":
+            self._in_history = dict.fromkeys(self._waits, now)
         for request_id in self._waits:
             self._schedule(request_id, now)
+        self._follow_schedule(now)
 
     def over(self, now: float) -> bool:
         """Return whether the wave is over."""
         if self.error is not None or (self._resume_at is not None and now >= self._resume_at):
             return True
         return not self._running and now >= self._opens_at
+
+    def event(self, error: str | None = None) -> WaveEvent:
+        """Return what the watch has seen by now; ``error`` says why it has not gone on."""
+        with self._lock:
+            ended, timed_out = (
+                tuple(position for position, job in enumerate(self.jobs) if job.request_id in group)
+                for group in (self.ended, self.timed_out)
+            )
+            limiter = self._api.limiter.hand_over(self._api.clock())
+            return WaveEvent(ended, timed_out, limiter, self.requests, error or self.error)
 
     def watcher(self) -> Operation[None]:
         """Watch until the wave is over, or the other watchers are enough for the jobs that are left."""
@@ -153,9 +218,8 @@ class Wave:
     def _next_work(self, now: float) -> tuple[JobWait | None, float]:
         """Take the job that is due, or ``None`` and 0 for the history, or ``None`` and the seconds until either is."""
         self._follow_schedule(now)
-        next_at = min(
-            now + IDLE_SECONDS, *(moment for moment in (self._resume_at, self._opens_at) if moment and moment > now)
-        )
+        ends = [moment for moment in (self._resume_at, self._opens_at) if moment is not None and moment > now]
+        next_at = min([now + IDLE_SECONDS, *ends])
         while self._agenda:
             due, request_id = self._agenda[0]
             if self._due.get(request_id) == due:
@@ -170,35 +234,52 @@ class Wave:
                 self._end(request_id, self.timed_out)
             heapq.heappop(self._agenda)
         if self._in_history and not self._reads:
-            read_at = self._read_at(now)
-            if read_at <= now:
+            if self._read_at <= now:
                 self._reads = True
                 return None, 0.0
-            next_at = min(next_at, read_at)
+            next_at = min(next_at, self._read_at)
         return None, max(next_at - now, _MIN_PAUSE)
 
     def _schedule(self, request_id: str, now: float) -> None:
-        """Put a job that is not being polled on the agenda; one that is looked for in the history at its deadline."""
+        """Put a job on the agenda, at its deadline if it is looked for in the history until then."""
         wait = self._waits[request_id]
         due = max(wait.deadline, now) if request_id in self._in_history else now + wait.delay(now)
         self._due[request_id] = due
         heapq.heappush(self._agenda, (due, request_id))
 
     def _follow_schedule(self, now: float) -> None:
-        """Schedule jobs again that have not been polled yet, if the first poll of such jobs now comes at another age."""
+        """Schedule jobs that were not polled yet again, if the first poll of such jobs now comes at another age."""
         first_poll = self._api.latencies.next_poll(self._model, 0.0, WAVE_REQUEST_COST)
-        if first_poll != self._first_poll:
-            self._first_poll = first_poll
-            for request_id in list(self._due):
-                wait = self._waits[request_id]
-                if wait.running == wait.failures == 0 and wait.poll_interval is None:
-                    self._schedule(request_id, now)
+        if first_poll == self._first_poll:
+            return
+        self._first_poll = first_poll
+        for request_id in self._due:
+            wait = self._waits[request_id]
+            if wait.running == wait.failures == 0 and wait.poll_interval is None:
+                self._schedule(request_id, now)
+        self._agenda = [(due, request_id) for request_id, due in self._due.items()]
+        heapq.heapify(self._agenda)
+        if not self._readings:
+            for request_id in self._in_history:
+                self._in_history[request_id] = self._waits[request_id].submitted_at + first_poll
+        self._plan_reading()
+
+    def _plan_reading(self) -> None:
+        """Read the history when all of its jobs are almost certainly over, or some of them if time runs out."""
+        if not self._in_history:
+            return
+        first, last = min(self._in_history.values()), max(self._in_history.values())
+        latest = min(self._waits[request_id].deadline for request_id in self._in_history) - READ_SECONDS
+        if self._resume_at is not None:
+            latest = min(latest, self._resume_at - POLL_SECONDS)
+        self._read_at = latest if first <= latest < last else last
 
     def _end(self, request_id: str, group: set[str]) -> None:
-        group.add(request_id)
-        self._running.discard(request_id)
-        self._in_history.discard(request_id)
-        self._due.pop(request_id, None)
+        if request_id in self._running:
+            group.add(request_id)
+            self._running.discard(request_id)
+            self._in_history.pop(request_id, None)
+            self._due.pop(request_id, None)
 
     def _count(self) -> None:
         with self._lock:
@@ -224,59 +305,51 @@ class Wave:
                 else:
                     self._schedule(wait.request_id, self._api.clock())
 
-    def _read_at(self, now: float) -> float:
-        """Return when the history is read: when the newest job there is almost certainly over, and before it is late."""
-        waits = [self._waits[request_id] for request_id in self._in_history]
-        over = [
-            wait.submitted_at + self._api.latencies.next_poll(self._model, wait.running, WAVE_REQUEST_COST)
-            for wait in waits
-        ]
-        latest = min(wait.deadline for wait in waits) - READ_SECONDS
-        if self._resume_at is not None:
-            latest = min(latest, self._resume_at - POLL_SECONDS)
-        return max(over) if max(over) <= latest or min(over) > now else max(latest, min(over))
-
     def _read_history(self) -> Operation[None]:
         with self._lock:
-            wanted = set(self._in_history)
+            wanted, now = set(self._in_history), self._api.clock()
             waits = [self._waits[request_id] for request_id in wanted]
-        until = self._api.clock() + READ_SECONDS
-        if self._resume_at is not None:
-            until = min(until, max(self._resume_at, self._api.clock() + POLL_SECONDS))
         since = min(wait.submitted_at for wait in waits)
+        latest = min(wait.deadline for wait in waits)
+        if self._resume_at is not None:
+            latest = min(latest, self._resume_at)
+        until = min(now + READ_SECONDS, max(latest, now + POLL_SECONDS))
         reading = None
         try:
             operation = read_history(self._api, self._model, wanted, since, until=until)
             reading = yield from counting_requests(operation, self._count)
-        finally:
+        finally:  # also if the watcher is cancelled
             with self._lock:
                 self._reads = False
-                now = self._api.clock()
                 if reading is not None:
-                    self._readings += 1
-                    for request_id in wanted & self._in_history:
-                        record = reading.records.get(request_id)
-                        if record is not None and record.state in (JobState.COMPLETED, JobState.FAILED):
-                            self._end(request_id, self.ended)
-                        else:
-                            self._not_ended(request_id, listed=record is not None, now=now)
-                    few = len(self._in_history) <= reading.pages
-                    if reading.failure is not None or few or self._readings >= MAX_READINGS:
-                        self._leave_history(set(self._in_history), now)
+                    self._use_reading(reading, wanted & set(self._in_history), self._api.clock())
 
-    def _not_ended(self, request_id: str, *, listed: bool, now: float) -> None:
-        """Note that a job was pending in the history, or absent."""
-        wait = self._waits[request_id]
-        age = now - wait.submitted_at
-        if not listed:
-            self._absences[request_id] = self._absences.get(request_id, 0) + 1
-            if self._absences[request_id] >= 2 or age >= LISTED_WITHIN:
-                self._leave_history({request_id}, now)
-                return
-        wait.running = max(age, wait.running)
+    def _use_reading(self, reading: HistoryReading, wanted: set[str], now: float) -> None:
+        """End the jobs that have ended, and decide how the others are watched on."""
+        self._readings += 1
+        for request_id in wanted:
+            record, wait = reading.records.get(request_id), self._waits[request_id]
+            age = now - wait.submitted_at
+            if record is None:
+                if request_id in self._absent or age >= LISTED_WITHIN:
+                    self._leave_history({request_id}, now)
+                else:
+                    self._absent.add(request_id)
+                    self._in_history[request_id] = now + READ_AGAIN
+            elif record.state in (JobState.COMPLETED, JobState.FAILED):
+                self._end(request_id, self.ended)
+            else:
+                wait.running = max(age, wait.running)
+                next_poll = self._api.latencies.next_poll(self._model, wait.running, WAVE_REQUEST_COST)
+                self._in_history[request_id] = wait.submitted_at + next_poll
+        few = len(self._in_history) <= reading.pages
+        if reading.failure is not None or few or self._readings >= MAX_READINGS:
+            self._leave_history(set(self._in_history), now)
+        self._plan_reading()
 
     def _leave_history(self, request_ids: set[str], now: float) -> None:
         """Watch jobs by status requests from now on."""
-        self._in_history -= request_ids
-        for request_id in request_ids & set(self._due):
-            self._schedule(request_id, now)
+        for request_id in request_ids:
+            self._in_history.pop(request_id, None)
+            if request_id in self._due:
+                self._schedule(request_id, now)

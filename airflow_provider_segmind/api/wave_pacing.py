@@ -36,21 +36,26 @@ class WavePacing:
         Return how many jobs may be submitted now.
 
         :param cap: how many at most
-        :param within: seconds that the caller is ready to wait for slots, so that the last submit goes by then; it
-            matters after a 429, when slots are evenly spaced and only one is free at a time
+        :param within: seconds for which the caller is ready to wait for slots; those that open by then count too. After
+            a 429, when slots are evenly spaced, no more than one is free at a time
         """
         free = self.limiter.slots_free(now, within)
         most, window = self._most()
         if free is None or most is None:
             return max(cap, 0)
-        recent = sum(count for second, count in self.submits if second + 1 + window > now)
+        recent = sum(count for second, count in self.submits if second + 1 + window > now + within)
         return max(min(free, most - recent, cap), 0)
 
     def opens_at(self, now: float, submits: int = 1) -> float:
-        """Return when so many jobs may be submitted, or as many as a window holds if that is less; at least ``now``."""
+        """
+        Return when so many jobs may be submitted, or as many as a window holds if that is less; at least ``now``.
+
+        A worker that comes for the first quarter of a window and waits for slots for some seconds can submit all of it,
+        because the slots of the last minute become free one after another. The time by which it comes later is lost.
+        """
         most, window = self._most()
         if most is None:
-            return self.limiter.free_at(now, 1)
+            return now
         wanted = max(min(submits, most), 1)
         opens = max(self.limiter.free_at(now, wanted), now)
         recent = sum(count for second, count in self.submits if second + 1 + window > now)

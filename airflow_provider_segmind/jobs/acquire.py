@@ -29,6 +29,7 @@ from airflow_provider_segmind.api.models import (
     OutcomeStatus,
     SegmindJob,
     SegmindOutput,
+    SegmindRecord,
     SegmindResult,
     check_payload,
 )
@@ -60,6 +61,9 @@ MAX_INTENT_SECONDS = 20.0
 
 SUBMIT_ENDS_WITHIN = MAX_INTENT_SECONDS + SUBMIT_SECONDS + 10.0
 """Seconds after the time in a *submitting* by which its POST has ended; ten of them are for clocks that differ."""
+
+SEARCH_AGAIN_SECONDS = 20.0
+"""After so long a submit of unknown outcome is looked for again, where the caller has other things to do meanwhile."""
 
 LISTED_MARGIN = 5.0
 """Seconds after the moment at which an absence in the history counts; one search of it is then enough."""
@@ -135,9 +139,11 @@ def acquire_job(
         if checkpoint.request_id is not None:
             found = yield from _resume_submitted(api, checkpoints, checkpoint, checkpoint.request_id)
         else:
-            _put_off_reconciling(api, submission, checkpoint)
             log.warning("An earlier try ended while it submitted; on_unknown_submit=%r.", submission.on_unknown_submit)
-            found = yield from _reconcile(api, checkpoints, checkpoint, submission.on_unknown_submit)
+            if _may_be_put_off(api, submission, checkpoint):
+                found = yield from _reconcile_now_or_later(api, checkpoints, submission, checkpoint)
+            else:
+                found = yield from _reconcile(api, checkpoints, checkpoint, submission.on_unknown_submit)
         if found is not None:
             return found
         if checkpoint.request_id is not None:
@@ -196,7 +202,8 @@ def _submit_new(
             if attempt == MAX_SUBMITS:
                 raise
             unresolved = replace(intent, submitted_at=posted_at[0])
-            _put_off_reconciling(api, submission, unresolved)
+            if _may_be_put_off(api, submission, unresolved):
+                raise _put_off(api, submission, unresolved) from unknown
             found = yield from _reconcile(api, checkpoints, unresolved, submission.on_unknown_submit, unknown)
             if found is not None:
                 return found
@@ -223,15 +230,40 @@ def _check_deadline(api: ApiContext, submission: Submission) -> None:
         )
 
 
-def _put_off_reconciling(api: ApiContext, submission: Submission, unanswered: Checkpoint) -> None:
-    """Raise while a search of the history would have to be repeated, where the caller has other things to do."""
-    until = unanswered.submitted_at + SUBMIT_ENDS_WITHIN + LISTED_WITHIN + LISTED_MARGIN
-    if submission.reconcile_later and submission.on_unknown_submit == "reconcile" and api.clock() < until:
-        raise SegmindSubmitPendingError(
-            f"The outcome of a submit to {submission.model} is unknown. The request history is searched in "
-            f"{until - api.clock():.0f} s.",
-            until=until,
+def _absence_counts_at(unanswered: Checkpoint) -> float:
+    """Return the epoch seconds from which one search of the history can tell that a submit was not accepted."""
+    return unanswered.submitted_at + SUBMIT_ENDS_WITHIN + LISTED_WITHIN + LISTED_MARGIN
+
+
+def _may_be_put_off(api: ApiContext, submission: Submission, unanswered: Checkpoint) -> bool:
+    """Whether a search of the history may have to be repeated, and the caller has other things to do meanwhile."""
+    is_early = api.clock() < _absence_counts_at(unanswered)
+    return submission.reconcile_later and submission.on_unknown_submit == "reconcile" and is_early
+
+
+def _put_off(api: ApiContext, submission: Submission, unanswered: Checkpoint) -> SegmindSubmitPendingError:
+    until = _absence_counts_at(unanswered)
+    return SegmindSubmitPendingError(
+        f"The outcome of a submit to {submission.model} is unknown. The request history is searched again, for another "
+        f"{until - api.clock():.0f} s.",
+        until=until,
+        look_at=min(api.clock() + SEARCH_AGAIN_SECONDS, until),
+    )
+
+
+def _reconcile_now_or_later(
+    api: ApiContext, checkpoints: CheckpointStore, submission: Submission, unanswered: Checkpoint
+) -> Operation[AcquiredJob | None]:
+    """Search the history once, where a row that is there decides and one that is not does not yet."""
+    try:
+        record = yield from find_request(
+            api, unanswered.model, unanswered.payload_fingerprint, since=unanswered.submitted_at, once=True
         )
+    except SegmindSubmitUnknownError as unknown:
+        raise _put_off(api, submission, unanswered) from unknown
+    if record is None:
+        raise _put_off(api, submission, unanswered)
+    return (yield from _adopt(api, checkpoints, unanswered, record))
 
 
 def _write_submitted(checkpoints: CheckpointStore, submitted: Checkpoint) -> None:
@@ -273,6 +305,13 @@ def _reconcile(
         _refuse_other_account(api, checkpoints, checkpoint, "an unanswered request")
         log.info("The request history does not list the request: nothing was queued.")
         return None
+    return (yield from _adopt(api, checkpoints, checkpoint, record))
+
+
+def _adopt(
+    api: ApiContext, checkpoints: CheckpointStore, checkpoint: Checkpoint, record: SegmindRecord
+) -> Operation[AcquiredJob | None]:
+    """Go on with the request that the history lists; ``None`` means that its job has nothing to give."""
     log.warning("The request history lists it as request %s: adopted, nothing is paid again.", record.request_id)
     # A row without a time zone can seem to be of the future.
     made_at = min(record.created_at or checkpoint.submitted_at, api.clock())

@@ -100,6 +100,7 @@ class BatchRun:
         self.postponed: list[tuple[float, BatchItem]] = []
         self.failure: Exception | None = None
         self.affordable: int | None = None
+        self.running = self.submitted = 0
 
     @read_connections_once()
     def work(self) -> Summary | WaitForWave:
@@ -237,7 +238,6 @@ class BatchRun:
         """Submit as many inputs as the limit, the wave and the budget allow now. Chaos seam: batch_submit."""
         now = time.time()
         self.part_ends = now + PART_SECONDS
-        self.running = self.submitted = 0
         self.affordable = self._budget().jobs_left(len(self.state.in_flight))
         self._wait_for_window(MAX_SUBMIT_WAIT)
         for item, outcome in each_in_threads(self.worker.submit, self._next_to_submit, self.description.max_transfers):
@@ -254,7 +254,7 @@ class BatchRun:
         if now >= self.part_ends:
             self.resume_at = now
             return None
-        if self.affordable is not None and self.running + self.submitted >= self.affordable:
+        if self._budget_is_used():
             return None
         room = self.description.max_wave - len(self.state.in_flight)
         if self.running >= room:
@@ -263,6 +263,10 @@ class BatchRun:
             return None
         self.running += 1
         return self.pending.popleft()
+
+    def _budget_is_used(self) -> bool:
+        """Return whether the jobs of this part are all that `max_cost` allows, until some have ended."""
+        return self.affordable is not None and self.running + self.submitted >= self.affordable
 
     def _wait_for_window(self, patience: float) -> bool:
         """Wait until the limit allows a submit, if that is soon, and return whether it does."""
@@ -317,7 +321,7 @@ class BatchRun:
         if self.resume_at is not None:
             opens_at = self.resume_at
             moments.append(opens_at)
-        elif len(self.pending) > len(self.postponed) and self._why_stopped() is None:
+        elif len(self.pending) > len(self.postponed) and self._why_stopped() is None and not self._budget_is_used():
             if len(self.state.in_flight) >= self.description.max_wave:
                 moments.append(now + FULL_WAVE_SECONDS)
             else:
@@ -329,7 +333,7 @@ class BatchRun:
         elif self.postponed:
             opens_at = moments[0]
         jobs = [job for job in self.state.in_flight if not job.ended]
-        return WaitForWave(jobs, min(moments) if moments else None, min(opens_at, *moments), self.state.limiter)
+        return WaitForWave(jobs, min(moments) if moments else None, min([opens_at, *moments]), self.state.limiter)
 
     def _next_window(self, now: float) -> float:
         """Return when a part should begin in order to use the limit's next window."""
@@ -346,7 +350,7 @@ class BatchRun:
     def _check_progress(self) -> None:
         """Fail the try where nothing has happened for `timeout`: Segmind is down, or others use up the limit."""
         idle = time.time() - self.state.progress_at
-        if not self.state.in_flight and idle > self.description.timeout:
+        if not self.state.in_flight and not self.postponed and idle > self.description.timeout:
             raise SegmindServiceError(
                 f"Nothing was submitted for {idle:.0f} s, longer than timeout={self.description.timeout:g}: Segmind "
                 "could not be reached, or others use up the account's rate limit. See the log. A retry goes on."

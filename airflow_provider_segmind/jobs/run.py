@@ -131,7 +131,7 @@ class JobRun:
                 acquired = self.runner.run_operation(operation)
                 break
             except SegmindSubmitPendingError as pending:
-                if pending.look_at >= deadline:
+                if pending.look_at >= deadline and not description.reconcile_later:
                     raise
                 log.info("%s Looking again in %.0f s.", pending, pending.look_at - time.time())
                 moment, for_slot = pending.look_at, False

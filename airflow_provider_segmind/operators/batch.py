@@ -221,7 +221,7 @@ class SegmindBatchOperator(SegmindOperator):
         with ThreadPoolExecutor(WATCHERS, thread_name_prefix="segmind-watch") as pool:
             for watcher in [pool.submit(hook.run_operation, watch.watcher()) for _ in range(WATCHERS)]:
                 watcher.result()
-        return WaveEvent.of(watch, jobs, hook.api.limiter)
+        return watch.event()
 
 
 def check_prefix(value: object) -> Destination:

@@ -36,7 +36,8 @@ LATEST_EVENT = 9.0
 """Seconds after its deadline by which a wait fires its event, even where a request is still under way."""
 
 
-async def _not_too_early(started: float) -> None:
+async def not_too_early(started: float) -> None:
+    """Wait until a trigger that started at an epoch second may fire."""
     await asyncio.sleep(max(started + EARLIEST_EVENT - time.time(), 0.0))
 
 
@@ -117,7 +118,7 @@ class SegmindJobTrigger(BaseTrigger):
         """Wait, then fire the event."""
         started = time.time()
         event = await self._event()
-        await _not_too_early(started)
+        await not_too_early(started)
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _event(self) -> dict[str, Any]:
@@ -197,7 +198,7 @@ class SegmindPauseTrigger(BaseTrigger):
             pass
         except Exception as error:  # noqa: BLE001 - the worker meets it itself, such as a connection that is missing
             self.log.warning("Did not wait for a slot: %s", redact(f"{type(error).__name__}: {error}"))
-        await _not_too_early(started)
+        await not_too_early(started)
         yield TriggerEvent(self.event)  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> None:

@@ -59,9 +59,7 @@ def test_two_sources_with_one_name_are_refused_and_both_are_named():
 
 def test_a_payload_is_named_by_its_digest_whatever_its_position():
     payloads = [{"prompt": "a"}, {"prompt": "b"}]
-    forward, backward = (
-        plan_payloads("m", some, NameTemplate(), known_inputs) for some in (payloads, payloads[::-1])
-    )
+    forward, backward = (plan_payloads("m", some, NameTemplate(), known_inputs) for some in (payloads, payloads[::-1]))
 
     assert names(forward) == names(backward)[::-1]
 

@@ -18,7 +18,13 @@ def feed(*things):
 
 
 def test_each_thing_is_worked_on_once():
-    assert sorted(each_in_threads(lambda n: n * n, feed(1, 2, 3, 4, 5), 2)) == [(1, 1), (2, 4), (3, 9), (4, 16), (5, 25)]
+    assert sorted(each_in_threads(lambda n: n * n, feed(1, 2, 3, 4, 5), 2)) == [
+        (1, 1),
+        (2, 4),
+        (3, 9),
+        (4, 16),
+        (5, 25),
+    ]
 
 
 def test_no_more_are_under_way_than_there_are_threads():

@@ -9,7 +9,16 @@ import pytest
 from airflow_provider_segmind.exceptions import SegmindCheckpointError
 from airflow_provider_segmind.files.documents import open_documents
 from airflow_provider_segmind.files.location import parse_location
-from airflow_provider_segmind.jobs.journal import COMPACTED, FAILED, FLUSH_ROWS, MANIFEST, SHARDS, Journal, Row, RowStatus
+from airflow_provider_segmind.jobs.journal import (
+    COMPACTED,
+    FAILED,
+    FLUSH_ROWS,
+    MANIFEST,
+    SHARDS,
+    Journal,
+    Row,
+    RowStatus,
+)
 
 
 @pytest.fixture

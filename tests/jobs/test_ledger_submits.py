@@ -170,9 +170,9 @@ def test_what_the_user_has_chosen_about_unknown_submits_holds_for_those_of_other
 
 
 def test_an_unknown_outcome_is_put_off_where_the_caller_has_other_things_to_do(world, view):
-    with pytest.raises(SegmindSubmitPendingError, match="searched in") as pending:
+    with pytest.raises(SegmindSubmitPendingError, match="searched again") as pending:
         acquire(world, view("a"), [CUT], reconcile_later=True)
-    assert pending.value.until == pending.value.look_at > NOON + SUBMIT_ENDS_WITHIN + LISTED_WITHIN
+    assert pending.value.until > NOON + SUBMIT_ENDS_WITHIN + LISTED_WITHIN > pending.value.look_at
     assert view("a").read() == intent()
 
 
@@ -180,10 +180,22 @@ def test_an_unknown_outcome_is_put_off_until_one_search_is_enough(world, view):
     leave_intent(view, "a")
     world.clock.now += SUBMIT_ENDS_WITHIN
     with pytest.raises(SegmindSubmitPendingError) as pending:
-        acquire(world, view("a"), [], payload=never, reconcile_later=True)
+        acquire(world, view("a"), history([]), payload=never, reconcile_later=True)
     world.clock.now = pending.value.until
     acquire(world, view("a"), history([]), reconcile_later=True)
-    assert (len(world.requests), world.pauses) == (2, [])
+    assert (len(world.requests), world.pauses) == (3, [])
+
+
+def test_a_request_that_the_history_lists_already_is_adopted_without_waiting(world, view):
+    leave_intent(view, "a")
+    adopted = acquire(world, view("a"), history([row()]), payload=never, reconcile_later=True)
+    assert (adopted.job.request_id, world.posts, world.pauses) == ("req-1", [], [])
+
+
+def test_a_history_that_fails_puts_an_unknown_outcome_off(world, view):
+    leave_intent(view, "a")
+    with pytest.raises(SegmindSubmitPendingError):
+        acquire(world, view("a"), always(error(400)), payload=never, reconcile_later=True)
 
 
 @pytest.mark.parametrize("choice", ["resubmit", "fail"])

@@ -174,7 +174,7 @@ def test_a_batch_works_in_waves(segmind, batch):
     task = batch.task(max_wave=3)
     summary = task.run()
 
-    assert [len(kwargs["jobs"]) for _, kwargs in task.triggers] == [3, 3, 1]
+    assert [len(kwargs["jobs"].split()) - 1 for _, kwargs in task.triggers] == [3, 3, 1]
     assert (summary["completed"], len(segmind.jobs)) == (7, 7)
 
 
@@ -188,10 +188,10 @@ def test_without_deferral_the_worker_does_all_waves_itself(segmind, batch):
 
 def test_a_batch_stops_at_its_max_cost_and_a_higher_one_goes_on(segmind, batch):
     batch.put(*[f"{number}.png" for number in range(5)])
-    task = batch.task(max_cost=0.1)
-    with pytest.raises(AirflowFailException, match=r"max_cost=0\.1 is reached.*3 of 5 inputs are left"):
+    task = batch.task(max_cost=0.1)  # a job costs 0.03 at the emulator
+    with pytest.raises(AirflowFailException, match=r"max_cost=0\.1 is reached.*2 of 5 inputs are left"):
         task.run()
-    assert (batch.statuses(task), len(batch.stored())) == (["completed"] * 2 + ["failed"] * 3, 2)
+    assert (batch.statuses(task), len(batch.stored())) == (["completed"] * 3 + ["failed"] * 2, 3)
 
     richer = batch.task(max_cost=1.0, run_id=task.ti.run_id)
     assert (richer.run()["completed"], len(segmind.jobs)) == (5, 5)
@@ -227,7 +227,10 @@ def test_a_refused_key_ends_the_batch_and_says_what_was_not_submitted(segmind, b
     assert batch.statuses(task) == ["failed", "failed"]
 
 
-def test_a_rate_limited_batch_goes_on_in_the_next_window(segmind, batch):
+def test_a_rate_limited_batch_goes_on_in_the_next_window(segmind, batch, monkeypatch):
+    connection = json.loads(segmind.connection)
+    connection["extra"] = {**connection.get("extra", {}), "requests_per_minute": 6000}
+    monkeypatch.setenv("AIRFLOW_CONN_SEGMIND_DEFAULT", json.dumps(connection))
     batch.put(*[f"{number}.png" for number in range(3)])
     segmind.faults.add("rate_limited", on="submit", seconds=1)
     summary = batch.task(max_transfers=1).run()

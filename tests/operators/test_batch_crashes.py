@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 
 import pytest
 
 from airflow_provider_segmind.files.documents import FileDocuments
-from airflow_provider_segmind.jobs import acquire
 from tests.operators.task import Crash
 from tests.operators.test_batch import Batch
 
 pytestmark = pytest.mark.usefixtures("quick_jobs")
+
+TIMES = (
+    ("api.history", "LISTED_WITHIN"),
+    ("jobs.acquire", "LISTED_WITHIN"),
+    ("jobs.acquire", "LISTED_MARGIN"),
+    ("jobs.acquire", "SEARCH_AGAIN_SECONDS"),
+    ("jobs.acquire", "SUBMIT_ENDS_WITHIN"),
+    ("jobs.ledger", "SUBMIT_ENDS_WITHIN"),
+)
+"""How long an unanswered submit is looked for: minutes, which these tests would spend asleep."""
 
 WRITES = ("create", "replace", "write", "delete")
 IMAGES = 3
@@ -21,40 +31,41 @@ MOST_WRITES = 40
 
 @pytest.fixture
 def batch(segmind, tmp_path, monkeypatch):
-    monkeypatch.setattr("airflow_provider_segmind.api.history.LISTED_WITHIN", 0.5)
-    monkeypatch.setattr(acquire, "LISTED_WITHIN", 0.5)
+    for module, name in TIMES:
+        monkeypatch.setattr(f"airflow_provider_segmind.{module}.{name}", 0.3)
     batch = Batch(tmp_path)
     batch.put(*[f"{number}.png" for number in range(IMAGES)])
     return batch
 
 
 @pytest.fixture
-def dies_after(monkeypatch):
-    """Return a function after which the process dies right after the n-th write of a document, of all threads."""
-    lock, written = threading.Lock(), []
+def dies_after():
+    """Return a context in which the process dies right after the n-th write of a document, with all its threads."""
 
-    def let_write_and_die(name, number):
-        write = getattr(FileDocuments, name)
+    @contextmanager
+    def context(number):
+        lock, written = threading.Lock(), []
 
-        def writing(self, *arguments):
-            with lock:
-                written.append(name)
-                alive = len(written) <= number
-            if not alive:
-                raise Crash
-            result = write(self, *arguments)
-            if len(written) == number:
-                raise Crash
-            return result
+        def dying(write):
+            def writing(self, *arguments):
+                with lock:
+                    written.append(write.__name__)
+                    count = len(written)
+                if count > number:
+                    raise Crash
+                result = write(self, *arguments)
+                if count == number:
+                    raise Crash
+                return result
 
-        monkeypatch.setattr(FileDocuments, name, writing)
+            return writing
 
-    def arm(number):
-        for name in WRITES:
-            let_write_and_die(name, number)
-        return written
+        with pytest.MonkeyPatch.context() as patch:
+            for name in WRITES:
+                patch.setattr(FileDocuments, name, dying(getattr(FileDocuments, name)))
+            yield written
 
-    yield arm
+    return context
 
 
 def run_until_it_ends(task):
@@ -66,20 +77,17 @@ def run_until_it_ends(task):
 
 
 def test_fewer_writes_are_made_than_the_crashes_cover(batch, dies_after):
-    written = dies_after(10_000)
-    batch.task(max_transfers=1, max_wave=2).run()
+    with dies_after(10_000) as written:
+        batch.task(max_transfers=1, max_wave=2).run()
 
     assert 10 < len(written) < MOST_WRITES
 
 
 @pytest.mark.parametrize("number", range(1, MOST_WRITES))
-def test_a_retry_after_a_crash_pays_for_no_image_again(segmind, batch, dies_after, number, monkeypatch):
+def test_a_retry_after_a_crash_pays_for_no_image_again(segmind, batch, dies_after, number):
     task = batch.task(max_transfers=1, max_wave=2)
-    with monkeypatch.context():
-        dies_after(number)
+    with dies_after(number):
         summary = run_until_it_ends(task)
-    monkeypatch.undo()
-    monkeypatch.setenv("AIRFLOW_CONN_SEGMIND_DEFAULT", segmind.connection)
     summary = summary or task.run()
 
     assert set(segmind.jobs.posts_per_image.values()) == {1}
@@ -88,11 +96,9 @@ def test_a_retry_after_a_crash_pays_for_no_image_again(segmind, batch, dies_afte
 
 
 @pytest.mark.parametrize("number", range(1, MOST_WRITES, 4))
-def test_a_new_run_after_a_crash_pays_for_no_image_again(segmind, batch, dies_after, number, monkeypatch):
-    dies_after(number)
-    run_until_it_ends(batch.task(max_transfers=1, max_wave=2))
-    monkeypatch.undo()
-    monkeypatch.setenv("AIRFLOW_CONN_SEGMIND_DEFAULT", segmind.connection)
+def test_a_new_run_after_a_crash_pays_for_no_image_again(segmind, batch, dies_after, number):
+    with dies_after(number):
+        run_until_it_ends(batch.task(max_transfers=1, max_wave=2))
     summary = batch.task().run()
 
     assert (len(segmind.jobs), len(batch.stored())) == (IMAGES, IMAGES)
