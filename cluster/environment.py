@@ -13,11 +13,11 @@ from chaos.postgres import Postgres
 from cluster import hostname
 from cluster.plan import (
     BUCKET,
-    CHUNKED,
+    CHUNK_CONNECTIONS,
     CHUNKS,
     JOB_SECONDS,
     JOB_SIGMA,
-    MAPPED,
+    MAPPED_CONNECTION,
     PARTS,
     POOL,
     POOL_SLOTS,
@@ -40,8 +40,8 @@ from demo.stack import Stack
 REPOSITORY = Path(__file__).parents[1]
 
 SHARES = {
-    MAPPED.conn_id: triggerer_share(REQUESTS_PER_MINUTE, POOL_SLOTS, TRIGGERERS),
-    CHUNKED.conn_id: chunk_share(REQUESTS_PER_MINUTE, CHUNKS),
+    MAPPED_CONNECTION: triggerer_share(REQUESTS_PER_MINUTE, POOL_SLOTS, TRIGGERERS),
+    **dict.fromkeys(CHUNK_CONNECTIONS, chunk_share(REQUESTS_PER_MINUTE, CHUNKS)),
 }
 """``requests_per_minute`` of each connection."""
 

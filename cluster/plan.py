@@ -27,6 +27,10 @@ TRIGGERERS, WORKERS, WORKER_CONCURRENCY = 2, 2, 4
 
 CHUNKS = 4
 
+MAPPED_CONNECTION = "segmind_mapped"
+CHUNK_CONNECTIONS = tuple(f"segmind_chunk_{number}" for number in range(CHUNKS))
+"""Connections to one account. A process has a rate limiter for each connection, so each has its own share."""
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -71,11 +75,6 @@ class Part:
     folder: str
     tasks: int
     photos: tuple[Photo, ...]
-
-    @property
-    def conn_id(self) -> str:
-        """The id of its connection. Each DAG has one, as the shares of the rate limit differ."""
-        return f"segmind_{self.folder}"
 
     @property
     def destination(self) -> str:
