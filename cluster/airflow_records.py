@@ -70,21 +70,18 @@ class AirflowRecords:
             TaskRecord(*row) for row in self._query("SELECT dag_id, map_index, state, try_number FROM task_instance")
         ]
 
-    def running_tasks(self) -> Counter[str]:
-        """Count the tasks that run now, by host."""
-        return Counter(
-            dict(self._query("SELECT hostname, count(*) FROM task_instance WHERE state = 'running' GROUP BY 1"))
-        )
+    def running_tasks(self) -> Counter[tuple[str, str]]:
+        """Count the tasks that run now, by host and DAG."""
+        rows = self._query("SELECT hostname, dag_id, count(*) FROM task_instance WHERE state = 'running' GROUP BY 1, 2")
+        return Counter({(host, dag_id): count for host, dag_id, count in rows})
 
-    def assigned_triggers(self) -> Counter[str]:
-        """Count the triggers that are assigned to a triggerer now, by host."""
-        return Counter(
-            dict(
-                self._query(
-                    "SELECT hostname, count(*) FROM trigger JOIN job ON job.id = trigger.triggerer_id GROUP BY 1"
-                )
-            )
+    def assigned_triggers(self) -> Counter[tuple[str, str]]:
+        """Count the triggers that are assigned to a triggerer now, by host and DAG."""
+        rows = self._query(
+            "SELECT job.hostname, task.dag_id, count(*) FROM trigger JOIN job ON job.id = trigger.triggerer_id "
+            "JOIN task_instance task ON task.trigger_id = trigger.id GROUP BY 1, 2"
         )
+        return Counter({(host, dag_id): count for host, dag_id, count in rows})
 
     def triggers(self) -> int:
         """Count the triggers that there are now."""

@@ -14,10 +14,12 @@ from cluster import hostname
 from cluster.plan import (
     BUCKET,
     CHUNK_CONNECTIONS,
+    CHUNKED_LIMIT,
     CHUNKS,
     JOB_SECONDS,
     JOB_SIGMA,
     MAPPED_CONNECTION,
+    MAPPED_LIMIT,
     PARTS,
     POOL,
     POOL_SLOTS,
@@ -40,8 +42,8 @@ from demo.stack import Stack
 REPOSITORY = Path(__file__).parents[1]
 
 SHARES = {
-    MAPPED_CONNECTION: triggerer_share(REQUESTS_PER_MINUTE, POOL_SLOTS, TRIGGERERS),
-    **dict.fromkeys(CHUNK_CONNECTIONS, chunk_share(REQUESTS_PER_MINUTE, CHUNKS)),
+    MAPPED_CONNECTION: triggerer_share(MAPPED_LIMIT, POOL_SLOTS, TRIGGERERS),
+    **dict.fromkeys(CHUNK_CONNECTIONS, chunk_share(CHUNKED_LIMIT, CHUNKS)),
 }
 """``requests_per_minute`` of each connection."""
 

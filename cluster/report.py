@@ -61,22 +61,18 @@ def format_report(report: Mapping[str, Any]) -> str:
         f"Limit: {report['requests_per_minute']} requests a minute. The busiest minute had {report['busiest_minute']}, "
         f"and {report['refused']} requests were refused with a 429",
         f"Parts of tasks on the workers: {_counts(report['worker_parts'])}",
+        *(f"Triggers of {dag_id}: {_counts(started)}" for dag_id, started in report["started_triggers"].items()),
+        *(f"Killed: {kill['name']}, which worked for {_counts(kill['work'])}" for kill in report["kills"]),
     ]
     for dag_id, cost in report["costs"].items():
         lines += [
             "",
             f"{dag_id}: {cost['images']} images in {cost['seconds']:.0f} s, {cost['images_a_minute']:.0f} a minute",
-            f"  triggers started: {_counts(report['started_triggers'].get(dag_id, {}))}",
             f"  requests an image: {_counts(cost['requests_an_image'])}; busiest minute {cost['busiest_minute']}",
             f"  parts of tasks: {cost['worker_parts']}; worker slots: {cost['worker_seconds_an_image']:g} s an image",
             f"  rows an image: {_counts(cost['rows_an_image'])}",
             f"  size of the database: {cost['database_bytes_an_image']} bytes an image",
             f"  CPU seconds an image: {_counts(cost['cpu_seconds_an_image'])}",
-        ]
-        lines += [
-            f"  killed: {kill['name']}, with {kill['work']} {'triggers' if kill['role'] == 'triggerer' else 'tasks'}"
-            for kill in report["kills"]
-            if kill["dag_id"] == dag_id
         ]
     lines += ["", f"The whole run took {report['seconds_with_start']:.0f} s."]
     if report["passed"]:

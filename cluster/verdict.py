@@ -13,12 +13,13 @@ LEAST_SHARE = 0.1
 """The share of a DAG's work that each of the hosts that were there from the start must have done, to count as used."""
 
 
-def find_faults(parts: Sequence[Part], evidence: Evidence) -> list[str]:
+def find_faults(parts: Sequence[Part], evidence: Evidence, *, kills_planned: bool = True) -> list[str]:
     """
     Return what is not as it must be, one sentence each.
 
     :param parts: what the DAGs had to do
     :param evidence: what was found
+    :param kills_planned: whether a worker and a triggerer were to be killed
     """
     count = max(photo.number for part in parts for photo in part.photos) + 1
     jobs: dict[str, list[str]] = defaultdict(list)
@@ -35,6 +36,8 @@ def find_faults(parts: Sequence[Part], evidence: Evidence) -> list[str]:
     found += [f"an unexpected object is stored: {uri}" for uri in sorted(evidence.stored.keys() - expected)]
     for part in parts:
         found += _part_faults(part, evidence)
+    if kills_planned:
+        found += _kill_faults(parts, evidence)
     return found + list(_limit_faults(evidence)) + list(_host_faults(evidence))
 
 
@@ -60,10 +63,13 @@ def _part_faults(part: Part, evidence: Evidence) -> Iterator[str]:
     started = {host: count for (dag_id, host), count in evidence.started_triggers.items() if dag_id == part.dag_id}
     if spread := _uneven(started, 2):
         yield f"the triggers of {part.dag_id} were not spread over two triggerers: {spread}"
-    for role in ("triggerer", "worker"):
-        kills = [kill for kill in evidence.kills if (kill.role, kill.dag_id) == (role, part.dag_id)]
-        if len(kills) != 1 or not kills[0].work:
-            yield f"no {role} was killed at work during {part.dag_id}"
+
+
+def _kill_faults(parts: Sequence[Part], evidence: Evidence) -> Iterator[str]:
+    for role in ("worker", "triggerer"):
+        for part in parts:
+            if not any(kill.role == role and kill.work.get(part.dag_id) for kill in evidence.kills):
+                yield f"no {role} was killed while it worked for {part.dag_id}"
 
 
 def _limit_faults(evidence: Evidence) -> Iterator[str]:

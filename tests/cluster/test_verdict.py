@@ -46,7 +46,7 @@ def good():
         limit=LimitUse({"submit": 4}, REQUESTS_PER_MINUTE, 0),
         started_triggers={(part.dag_id, f"triggerer-{number}"): 5 for part in PARTS for number in (1, 2)},
         worker_parts={"worker-1": 5, "worker-2": 5, "worker-3": 0},
-        kills=[Kill(role, f"{role}-1", part.dag_id, 3) for part in PARTS for role in ("triggerer", "worker")],
+        kills=[Kill(role, f"{role}-1", {part.dag_id: 3 for part in PARTS}) for role in ("worker", "triggerer")],
     )
 
 
@@ -132,12 +132,23 @@ def test_a_worker_that_does_nothing_is_a_fault(good):
     ]
 
 
-@pytest.mark.parametrize("role", ["triggerer", "worker"])
-def test_a_kill_that_did_not_happen_or_met_no_work_is_a_fault(good, role):
-    others = [kill for kill in good.kills if (kill.role, kill.dag_id) != (role, MAPPED.dag_id)]
-    idle = Kill(role, f"{role}-1", MAPPED.dag_id, 0)
-    expected = [f"no {role} was killed at work during mapped_dag"]
-    assert (faults_with(good, kills=others), faults_with(good, kills=[*others, idle])) == (expected, expected)
+@pytest.mark.parametrize("role", ["worker", "triggerer"])
+def test_a_kill_that_did_not_happen_is_a_fault(good, role):
+    others = [kill for kill in good.kills if kill.role != role]
+    assert faults_with(good, kills=others) == [
+        f"no {role} was killed while it worked for mapped_dag",
+        f"no {role} was killed while it worked for chunked_dag",
+    ]
+
+
+def test_a_kill_that_met_no_work_of_a_dag_is_a_fault(good):
+    worker, triggerer = good.kills
+    half_idle = dataclasses.replace(worker, work={MAPPED.dag_id: 2, CHUNKED.dag_id: 0})
+    assert faults_with(good, kills=[half_idle, triggerer]) == ["no worker was killed while it worked for chunked_dag"]
+
+
+def test_a_run_that_was_to_kill_nothing_passes_without_kills(good):
+    assert find_faults(PARTS, dataclasses.replace(good, kills=[]), kills_planned=False) == []
 
 
 def test_a_trigger_that_is_left_behind_is_a_fault(good):
