@@ -34,10 +34,10 @@ model: .venv/ready ## search for ways to pay twice with random examples of the s
 coverage: .venv/ready ## like test-fast, and report which lines of the package were not run
 	@$(PYTEST) --ignore=tests/airflow_processes --cov --cov-report=term-missing:skip-covered $(ARGS)
 
-matrix: .venv/ready ## run the tests of hooks, triggers, operators and files on each supported Airflow. ONLY=airflow-3.1.8: on one
+matrix: .venv/ready ## run the tests of hooks, triggers, operators and files on each supported Airflow, and kill tasks on two. ONLY=airflow-3.1.8: on one
 	@$(BIN)/python .ci/matrix.py $(ONLY) $(ARGS)
 
-chaos: .venv/ready ## process 300 images with real Airflow and PostgreSQL while more than 100 processes are killed. SEED=n: repeat a plan. REPORT=file.json
+chaos: .venv/ready ## process hundreds of images with real Airflow and PostgreSQL while more than 100 processes are killed. SEED=n: repeat a plan. REPORT=file.json
 	@$(BIN)/python -m chaos $(if $(SEED),--seed=$(SEED)) $(if $(REPORT),--report=$(REPORT)) $(ARGS)
 
 cluster: .venv/cluster ## process 400 images with two Celery workers and two triggerers, of which some are killed. REPORT=file.json

@@ -15,11 +15,14 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
 from chaos.airflow_database import TERMINAL_STATES, AirflowDatabase
+from chaos.batch_killer import BatchKiller
+from chaos.deletions import Deletions
+from chaos.draw import Sizes, draw_plan
 from chaos.environment import Environment
 from chaos.evidence import Evidence, gather_evidence
 from chaos.image_history import describe_history
@@ -41,6 +44,19 @@ CLEANUP_SECONDS = 90
 """How long Airflow may take to delete the triggers that no task waits for."""
 
 
+SIZES = {
+    "images": (150, "number of images of mapped tasks"),
+    "deaths": (56, "number of deaths of their task processes at named points"),
+    "outside": (30, "number of kills from outside"),
+    "shared": (40, "number of images that two DAGs share over one ledger"),
+    "shared_deaths": (24, "number of deaths of their task processes at named points"),
+    "batch": (300, "number of images of each of the two batches"),
+    "batch_deaths": (22, "number of deaths of each batch's task processes at named points"),
+    "batch_kills": (18, "number of kills of each batch's task processes at any moment"),
+}
+"""The options that say how much a run does, by the fields of :class:`~chaos.draw.Sizes`: default and description."""
+
+
 class StopRequestedError(BaseException):
     """A signal asks this process to stop."""
 
@@ -50,10 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _request_stop)
-    plan = Plan.draw(options.seed, options.images, options.deaths, options.outside)
+    plan = draw_plan(options.seed, Sizes(**{name: getattr(options, name) for name in SIZES}))
     print(
-        f"Seed {plan.seed}: {len(plan.images)} images, {plan.deaths.total()} deaths of task processes at named points "
-        f"and {len(plan.kills)} kills from outside are planned.\n"
+        f"Seed {plan.seed}: {len(plan.images)} images of mapped tasks, {len(plan.shared)} images that two DAGs share, "
+        f"{len(plan.batches)} batches of {options.batch} images, {plan.kill_count} kills and {len(plan.deletions)} "
+        "deletions of runs are planned.\n"
         "The seed decides the photos, their routes, where each task process dies, and the order of the kills from "
         "outside. Which tasks those meet depends on timing.",
         flush=True,
@@ -93,6 +110,11 @@ class Run:
         self.environment = Environment(stack, plan, self.report_progress)
         self.database = AirflowDatabase(self.environment.postgres.address)
         self.killer = Killer(self.environment, plan, self.report_progress)
+        self.batch_killers = {
+            batch.dag_id: BatchKiller(self.environment, batch, self.database, self.report_progress)
+            for batch in plan.batches
+        }
+        self.deletions = Deletions(self.environment, plan.deletions, self.report_progress)
 
     def report_progress(self, text: str) -> None:
         """Print a line with the seconds since the start."""
@@ -102,7 +124,7 @@ class Run:
         """Make the run and return the exit code."""
         try:
             self.report_progress("starting Airflow")
-            self.environment.start_run()
+            self.environment.start_runs()
             triggered = time.monotonic()
             in_time = self._kill_until_all_tasks_ended()
             seconds = time.monotonic() - triggered
@@ -113,32 +135,54 @@ class Run:
                 verdict.faults.insert(0, f"the run did not finish within {TIMEOUT} s")
             return self._finish(verdict, evidence, seconds)
         finally:
+            self.deletions.close()
             self.environment.postgres.close()
 
     def _kill_until_all_tasks_ended(self) -> bool:
         """Kill processes and start them again until all tasks have ended. Returns whether that was in time."""
         import psycopg2
 
+        expected = self.environment.expected_tasks
         self.killer.start()
-        deadline, next_query, states = time.monotonic() + TIMEOUT, 0.0, Counter[str]()
+        deadline, next_query, states = time.monotonic() + TIMEOUT, 0.0, dict[str, Counter[str]]()
         while time.monotonic() < deadline:
-            self.killer.step(states["success"])
+            for batch_killer in self.batch_killers.values():
+                batch_killer.step()
+            shares = self._shares(states)
+            self.killer.step(sum(shares.values()) / len(expected))
+            self.deletions.step(shares)
             if time.monotonic() >= next_query:
                 next_query = time.monotonic() + 5
                 with contextlib.suppress(psycopg2.Error):
                     states = self.database.states()
-                    self.report_progress(
-                        f"{dict(states)}; deaths at named points {self._count_deaths().total()}, "
-                        f"kills from outside {self.killer.done.total()}"
-                    )
-            if states.total() >= len(self.plan.images) and set(states) <= TERMINAL_STATES:
+                    self._report_states(states)
+            ended = all(
+                states.get(dag_id, Counter()).total() >= count and set(states[dag_id]) <= TERMINAL_STATES
+                for dag_id, count in expected.items()
+            )
+            if ended and self.deletions.finished:
                 self.killer.end_outages()
                 with contextlib.suppress(psycopg2.Error):
-                    if self.database.run_state() in TERMINAL_STATES:
+                    if all(set(runs.values()) <= TERMINAL_STATES for runs in self.database.runs().values()):
                         return True
             time.sleep(0.2)
         self.killer.end_outages()
         return False
+
+    def _shares(self, states: Mapping[str, Counter[str]]) -> dict[str, float]:
+        """Return the share of finished images by DAG."""
+        shares = {
+            dag_id: states[dag_id]["success"] / count
+            for dag_id, count in self.environment.expected_tasks.items()
+            if dag_id in states
+        }
+        return shares | {dag_id: killer.share for dag_id, killer in self.batch_killers.items()}
+
+    def _report_states(self, states: Mapping[str, Counter[str]]) -> None:
+        counts = "; ".join(f"{dag_id} {dict(states[dag_id])}" for dag_id in sorted(states))
+        counts += "".join(f"; {dag_id} has {killer.share:.0%}" for dag_id, killer in self.batch_killers.items())
+        deaths, kills = self._count_deaths().total(), self._count_kills().total()
+        self.report_progress(f"{counts}; deaths at named points {deaths}, kills from outside {kills}")
 
     def _wait_for_cleanup(self) -> None:
         """Wait until Airflow has deleted the triggers that no task waits for."""
@@ -154,9 +198,9 @@ class Run:
 
     def _finish(self, verdict: Verdict, evidence: Evidence, seconds: float) -> int:
         """Write and print the report and return the exit code."""
-        deaths, outside = self._count_deaths(), self.killer.done
+        deaths, outside = self._count_deaths(), self._count_kills()
         kills = deaths.total() + outside.total()
-        planned = self.plan.deaths.total() + len(self.plan.kills)
+        planned = self.plan.kill_count
         if kills < planned * REQUIRED_SHARE_OF_KILLS:
             verdict.faults.append(f"only {kills} of {planned} planned kills happened, which proves too little")
         report = build_report(
@@ -167,9 +211,7 @@ class Run:
             kills=outside,
             ended_by_themselves=self.killer.ended_by_themselves,
             histories={
-                image.stem: describe_history(image, self.environment, self.database, evidence)
-                for image in self.plan.images
-                if image.stem in verdict.image_faults
+                stem: describe_history(stem, self.environment, self.database, evidence) for stem in verdict.image_faults
             },
             requests=self.environment.emulator.requests()["counts"],
             seconds=seconds,
@@ -185,17 +227,20 @@ class Run:
         """Count the deaths that task processes have recorded, by point."""
         return Counter(path.name.split(".")[1] for path in self.environment.deaths_folder.glob("*.json"))
 
+    def _count_kills(self) -> Counter[str]:
+        """Count the kills from outside, by target."""
+        return self.killer.done + Counter({dag_id: killer.done for dag_id, killer in self.batch_killers.items()})
+
     def _command(self) -> str:
-        sizes = (f"--{name}={getattr(self.options, name)}" for name in ("images", "deaths", "outside"))
+        sizes = (f"--{name.replace('_', '-')}={getattr(self.options, name)}" for name in SIZES)
         return f'make chaos SEED={self.plan.seed} ARGS="{" ".join(sizes)}"'
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000), help="of the plan")
-    parser.add_argument("--images", type=int, default=300, help="number of images")
-    parser.add_argument("--deaths", type=int, default=98, help="number of deaths of task processes at named points")
-    parser.add_argument("--outside", type=int, default=40, help="number of kills from outside")
+    for name, (size, description) in SIZES.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=size, help=description)
     parser.add_argument("--report", type=Path, help="write the report to this JSON file")
     return parser.parse_args(arguments)
 

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from chaos import photos
-from chaos.plan import BUCKET, PLAN_VARIABLE, Plan
+from chaos.dying_task import DEATHS, due_file
+from chaos.plan import BATCH_BUCKET, BUCKET, MAPPED_DAG, PLAN_VARIABLE, SHARED_BUCKET, SHARING_DAGS, Plan
 from chaos.postgres import Postgres
 from demo.airflow_processes import COMPONENTS, Airflow
 from demo.emulator import Emulator
@@ -19,8 +20,6 @@ from demo.s3_server import S3Server
 from demo.stack import Stack
 
 REPOSITORY = Path(__file__).parents[1]
-DAG_ID = "erase_many"
-
 JOB_SECONDS, JOB_SIGMA = 2.5, 0.3
 RECORD_SECONDS = 40
 """Far less than Segmind's hour, so that some tasks come back after it and need the request history."""
@@ -64,10 +63,12 @@ class Environment:
     def __init__(self, stack: Stack, plan: Plan, report: Callable[[str], None]) -> None:
         self.stack = stack
         self.plan = plan
-        self.deaths_folder = stack.scratch / "deaths"
+        self.plan_file = stack.scratch / "plan.json"
+        plan.write(self.plan_file)
+        self.deaths_folder = stack.scratch / DEATHS
         self.deaths_folder.mkdir()
-        plan_file = stack.scratch / "plan.json"
-        plan.write(plan_file)
+        for batch in plan.batches:
+            due_file(self.plan_file, batch.dag_id).write_text("0", "utf-8")
         report("starting PostgreSQL, S3 and the emulator")
         emulator_port, proxy_port = free_ports(2)
         # These two come up while PostgreSQL is being set up.
@@ -95,7 +96,7 @@ class Environment:
             settings=SETTINGS
             | {
                 "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.postgres.airflow_url,
-                PLAN_VARIABLE: str(plan_file),
+                PLAN_VARIABLE: str(self.plan_file),
                 "PYTHONPATH": str(REPOSITORY),
             },
         )
@@ -107,8 +108,8 @@ class Environment:
         proxy.wait_for_line("forwarding", timeout=30)
         return proxy
 
-    def start_run(self) -> None:
-        """Upload the photos, start Airflow and trigger the DAG run."""
+    def start_runs(self) -> None:
+        """Upload the photos, start Airflow and trigger a run of each DAG."""
         with ThreadPoolExecutor(1) as uploads:
             uploaded = uploads.submit(self._upload_photos)
             self.airflow.migrate_database()  # takes longer than the uploads, and one core
@@ -116,13 +117,24 @@ class Environment:
         for component in COMPONENTS:
             self.airflow.start(component)
         self.airflow.wait_until_up()
-        self.airflow.wait_for_dag(DAG_ID)
-        self.airflow.api.trigger(DAG_ID)
+        for dag_id in self.expected_tasks:
+            self.airflow.wait_for_dag(dag_id)
+        for dag_id in self.expected_tasks:
+            self.airflow.api.trigger(dag_id)
 
     def _upload_photos(self) -> None:
-        self.s3.make_bucket(BUCKET)
-        for number, image in enumerate(self.plan.images):
-            self.s3.upload(photos.photo(self.plan.seed, number), image.source)
+        for bucket in (BUCKET, SHARED_BUCKET, BATCH_BUCKET):
+            self.s3.make_bucket(bucket)
+        self.s3.client.put_bucket_versioning(Bucket=SHARED_BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        for number, uri in enumerate(self.plan.photos):
+            self.s3.upload(photos.photo(self.plan.seed, number), uri)
+
+    @property
+    def expected_tasks(self) -> dict[str, int]:
+        """The number of task instances in a run of each DAG."""
+        counts = {MAPPED_DAG: len(self.plan.images), **dict.fromkeys(SHARING_DAGS, len(self.plan.shared))}
+        counts |= {batch.dag_id: 1 for batch in self.plan.batches}
+        return {dag_id: count for dag_id, count in counts.items() if count}
 
     def processes(self) -> dict[str, Process]:
         """Return the processes that must be running, by the names that a plan's kills use."""

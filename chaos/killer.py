@@ -73,17 +73,17 @@ class Killer:
         """Start the clock for the first kill."""
         self._next_at = time.monotonic() + self._pending[0].delay if self._pending else 0.0
 
-    def step(self, finished_images: int) -> None:
+    def step(self, share_of_images: float) -> None:
         """
         Do what is due now: restart processes, and kill the next target.
 
-        :param finished_images: how many images are finished. The kills are spread over the images, so that they meet
-            work on any machine, however fast it is
+        :param share_of_images: the share of images that are finished. The kills are spread over the images, so that
+            they meet work on any machine, however fast it is
         """
         now = time.monotonic()
         self._restart_what_is_due(now)
         share_of_kills = self.done.total() / max(len(self.plan.kills), 1)
-        enough_images = finished_images >= len(self.plan.images) * LAST_KILL_AT * share_of_kills
+        enough_images = share_of_images >= LAST_KILL_AT * share_of_kills
         is_time = now >= self._next_at if enough_images else now >= self._next_at + MAX_WAIT
         if self._due is None and self._pending and is_time:
             self._due = self._pending.pop(0)

@@ -19,7 +19,6 @@ MAX_BACKGROUND_DIFFERENCE = 6.0
 Pixels = NDArray[np.uint8]
 
 
-@cache
 def _pixels(seed: int, number: int) -> Pixels:
     """Draw a photo: waves of two colours with grain as its background, and an ellipse as its subject."""
     rng = np.random.default_rng([seed, number])
@@ -37,12 +36,18 @@ def _pixels(seed: int, number: int) -> Pixels:
     return np.asarray(photo, np.uint8)
 
 
+@cache
+def _photo_and_border(seed: int, number: int) -> tuple[bytes, Pixels]:
+    """Return photo ``number`` as a JPEG, and what its background is known by. Its pixels would fill the memory."""
+    pixels = _pixels(seed, number)
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    return encoded.tobytes(), _border(pixels)
+
+
 def photo(seed: int, number: int) -> bytes:
     """Return photo ``number`` as a JPEG."""
-    _, encoded = cv2.imencode(
-        ".jpg", cv2.cvtColor(_pixels(seed, number), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92]
-    )
-    return encoded.tobytes()
+    content, _ = _photo_and_border(seed, number)
+    return content
 
 
 def find_fault(result: bytes, seed: int, number: int, count: int) -> str | None:
@@ -85,4 +90,4 @@ def _border(pixels: Pixels) -> Pixels:
 
 @cache
 def _borders(seed: int, count: int) -> Pixels:
-    return np.stack([_border(_pixels(seed, number)) for number in range(count)])
+    return np.stack([_photo_and_border(seed, number)[1] for number in range(count)])

@@ -17,9 +17,12 @@ MODULES = (
     "airflow.sdk.execution_time.task_runner",
     "airflow_provider_segmind.hooks.segmind",
     "airflow_provider_segmind.hooks.transport",
+    "airflow_provider_segmind.jobs.batch",
+    "airflow_provider_segmind.jobs.ledger",
     "airflow_provider_segmind.jobs.run",
     "airflow_provider_segmind.operators.bria",
     "airflow_provider_segmind.triggers.segmind",
+    "airflow_provider_segmind.triggers.wave",
     "chaos.deaths",
 )
 

@@ -10,8 +10,11 @@ from typing import Any
 
 from chaos import photos
 from chaos.airflow_database import CheckpointRecord
-from chaos.evidence import Evidence, StoredObject
-from chaos.plan import ImagePlan, Plan
+from chaos.batch_verdict import batch_faults, batch_image_faults
+from chaos.evidence import BATCH_FOLDER, Evidence
+from chaos.plan import MAPPED_DAG, SHARING_DAGS, ImagePlan, Plan
+from chaos.shared_verdict import shared_faults
+from chaos.stored_verdict import name_jobs, stored_faults
 
 
 @dataclass
@@ -23,6 +26,8 @@ class Verdict:
     :param faults: what is wrong as a whole
     :param posts: the number of accepted POSTs
     :param failed_jobs: how many of their jobs failed at Segmind, which does not bill them
+    :param shared_jobs: the number of jobs of shared images that were paid for
+    :param batch_jobs: the number of jobs of each batch that were paid for, by DAG
     :param tries: the number of tries of all tasks
     :param most_tries: the highest number of tries of one task
     """
@@ -31,6 +36,8 @@ class Verdict:
     faults: list[str] = field(default_factory=list)
     posts: int = 0
     failed_jobs: int = 0
+    shared_jobs: int = 0
+    batch_jobs: dict[str, int] = field(default_factory=dict)
     tries: int = 0
     most_tries: int = 0
 
@@ -50,12 +57,26 @@ def judge(plan: Plan, evidence: Evidence) -> Verdict:
     verdict = Verdict(
         posts=len(evidence.jobs),
         failed_jobs=sum(job["state"] == "FAILED" for job in evidence.jobs),
+        shared_jobs=sum(
+            job["state"] != "FAILED" for image in plan.shared for job in evidence.jobs_of_photo(image.stem)
+        ),
         tries=sum(task.try_number for task in evidence.tasks),
         most_tries=max((task.try_number for task in evidence.tasks), default=0),
     )
     for number, image in enumerate(plan.images):
         if faults := list(_image_faults(plan, number, image, evidence)):
             verdict.image_faults[image.stem] = faults
+    for number, shared in enumerate(plan.shared, len(plan.images)):
+        if faults := list(shared_faults(plan, number, shared, evidence)):
+            verdict.image_faults[shared.stem] = faults
+    for batch in plan.batches:
+        for stem in batch.stems:
+            if faults := list(batch_image_faults(plan, batch, stem, evidence)):
+                verdict.image_faults[stem] = faults
+        verdict.faults += batch_faults(batch, evidence)
+        verdict.batch_jobs[batch.dag_id] = sum(
+            job["state"] != "FAILED" for stem in batch.stems for job in evidence.jobs_of_photo(stem)
+        )
     verdict.faults += _overall_faults(plan, evidence)
     return verdict
 
@@ -65,25 +86,24 @@ def jobs_of(image: ImagePlan, evidence: Evidence) -> list[Mapping[str, Any]]:
     if image.route.endswith("inline"):
         identity = f"sha256:{hashlib.sha256(evidence.sources[image.source]).hexdigest()}"
         return [job for job in evidence.jobs if job["image"] == identity]
-    return [job for job in evidence.jobs if job["image"].endswith(f"/{image.stem}.jpg")]
+    return evidence.jobs_of_photo(image.stem)
 
 
 def _image_faults(plan: Plan, number: int, image: ImagePlan, evidence: Evidence) -> Iterator[str]:
-    states = {(task.task_id, task.map_index): task.state for task in evidence.tasks}
-    if (state := states.get((image.route, image.map_index), "missing")) != "success":
+    if (state := evidence.task_state(MAPPED_DAG, image.route, image.map_index)) != "success":
         yield f"its task is {state}"
     jobs = jobs_of(image, evidence)
     paid = sorted(job["request_id"] for job in jobs if job["state"] != "FAILED")
     if len(paid) != 1:
         yield f"{len(jobs)} POSTs were accepted, and {len(paid)} of their jobs were paid for"
     for checkpoint in evidence.checkpoints:
-        if (checkpoint.task_id, checkpoint.map_index) == (image.route, image.map_index):
+        if (checkpoint.dag_id, checkpoint.task_id, checkpoint.map_index) == (MAPPED_DAG, image.route, image.map_index):
             yield from _checkpoint_faults(checkpoint, paid)
     stored = evidence.stored.get(image.target)
     if stored is None:
         yield "its result is not stored"
     else:
-        yield from _stored_faults(stored, paid, photos.find_fault(stored.content, plan.seed, number, len(plan.images)))
+        yield from stored_faults(stored, paid, photos.find_fault(stored.content, plan.seed, number, len(plan.photos)))
 
 
 def _checkpoint_faults(checkpoint: CheckpointRecord, paid: list[str]) -> Iterator[str]:
@@ -91,37 +111,45 @@ def _checkpoint_faults(checkpoint: CheckpointRecord, paid: list[str]) -> Iterato
     if checkpoint.state != "delivered":
         yield f"its checkpoint is neither delivered nor forgotten: state {checkpoint.state}"
     elif checkpoint.request_id not in paid:
-        yield f"its checkpoint says that request {checkpoint.request_id} is delivered, but {_names(paid)} was paid for"
-
-
-def _stored_faults(stored: StoredObject, paid: list[str], content_fault: str | None) -> Iterator[str]:
-    if content_fault:
-        yield f"its stored result is wrong: {content_fault}"
-    request_id = stored.metadata.get("segmind-request-id")
-    if request_id not in paid:
-        yield f"the metadata of its stored result names request {request_id}, but {_names(paid)} was paid for"
-
-
-def _names(paid: list[str]) -> str:
-    return " and ".join(paid) or "no job"
+        request_id, names = checkpoint.request_id, name_jobs(paid)
+        yield f"its checkpoint says that request {request_id} is delivered, but {names} was paid for"
 
 
 def _overall_faults(plan: Plan, evidence: Evidence) -> Iterator[str]:
     if evidence.unfinished_uploads:
         yield f"multipart uploads were not completed: {sorted(evidence.unfinished_uploads)}"
-    if unexpected := evidence.stored.keys() - {image.target for image in plan.images}:
+    expected = {image.target for image in plan.images}
+    expected |= {image.target(dag_id) for image in plan.shared for dag_id in SHARING_DAGS}
+    expected |= {batch.target(stem) for batch in plan.batches for stem in batch.stems}
+    if unexpected := evidence.stored.keys() - expected:
         yield f"unexpected objects are stored: {sorted(unexpected)}"
     known = {job["request_id"] for image in plan.images for job in jobs_of(image, evidence)}
+    stems = [*(image.stem for image in plan.shared), *(stem for batch in plan.batches for stem in batch.stems)]
+    known |= {job["request_id"] for stem in stems for job in evidence.jobs_of_photo(stem)}
     if unknown := {job["request_id"] for job in evidence.jobs} - known:
         yield f"jobs belong to no image: {sorted(unknown)}"
-    tasks = {(image.route, image.map_index) for image in plan.images}
-    if strays := [record for record in evidence.checkpoints if (record.task_id, record.map_index) not in tasks]:
-        yield f"checkpoints belong to no image: {[f'{record.task_id}[{record.map_index}]' for record in strays]}"
+    yield from _overall_checkpoint_faults(plan, evidence)
     if evidence.triggers:
         yield f"Airflow still has triggers: {evidence.triggers}"
-    if evidence.run_state != "success":
-        yield f"the DAG run is {evidence.run_state}"
+    for dag_id, runs in evidence.runs.items():
+        if list(runs.values()) != ["success"]:
+            yield f"the states of the runs of {dag_id} are {', '.join(runs.values())}"
     if evidence.leftover_images:
         yield f"temporary files were left behind: {list(evidence.leftover_images)}"
     if evidence.logs_with_key:
         yield f"log files contain the API key: {list(evidence.logs_with_key)}"
+
+
+def _overall_checkpoint_faults(plan: Plan, evidence: Evidence) -> Iterator[str]:
+    """No entry of a ledger is about a job that somebody still has to store. Only mapped tasks use the state store."""
+    tasks = {(MAPPED_DAG, image.route, image.map_index) for image in plan.images}
+    places = [(record.dag_id, record.task_id, record.map_index) for record in evidence.checkpoints]
+    if strays := [place for place in places if place not in tasks]:
+        yield f"checkpoints belong to no image: {[f'{dag}.{task}[{index}]' for dag, task, index in strays]}"
+    paid = {job["request_id"] for job in evidence.jobs if job["state"] != "FAILED"}
+    stored = {found.metadata.get("segmind-request-id") for found in evidence.stored.values()}
+    for uri, entry in evidence.ledger.items():
+        # A batch does not read the entry of an image whose result it finds stored.
+        is_left = BATCH_FOLDER in uri and entry.state == "submitted" and entry.request_id in stored
+        if entry.state != "forgotten" and not ((entry.state == "delivered" or is_left) and entry.request_id in paid):
+            yield f"the ledger's entry {uri} is not about a delivered job: {entry.state}, request {entry.request_id}"

@@ -101,13 +101,17 @@ class Airflow:
 
     def start_standalone(self) -> Process:
         """Start all components with a new SQLite database."""
+        self.use_sqlite()
+        return self._start("airflow", "standalone")
+
+    def use_sqlite(self) -> None:
+        """Make a new SQLite database, still without tables."""
         # In WAL mode, which is stored in the file, readers do not block the writer.
         with closing(sqlite3.connect(self.home / "airflow.db")) as database:
             database.execute("PRAGMA journal_mode=WAL")
         (self.home / "config").mkdir()  # Airflow imports from there
         (self.home / "config" / "sqlite_timeout.py").write_text(SQLITE_TIMEOUT, "utf-8")
         self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONNECT_ARGS"] = "sqlite_timeout.CONNECT_ARGS"
-        return self._start("airflow", "standalone")
 
     def migrate_database(self, timeout: float = 120) -> None:
         """Create the tables of the database. Required before :meth:`start`."""

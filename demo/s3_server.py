@@ -23,7 +23,10 @@ class S3Server:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self.process: Process = stack.start("s3", [sys.executable, "-m", "moto.server", "--host=127.0.0.1", "--port=0"])
+        script = str(Path(__file__).with_name("atomic_moto.py"))
+        # -P: the modules of its folder do not hide others of the same name.
+        command = [sys.executable, "-P", script, "--host=127.0.0.1", "--port=0"]
+        self.process: Process = stack.start("s3", command)
         self._url: str | None = None
         self._client: Any = None
 

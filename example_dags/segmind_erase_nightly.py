@@ -32,8 +32,9 @@ with DAG(
     )
 
     @task
-    def report(summary: dict) -> None:
-        print(f"{summary['completed']} erased, {summary['skipped']} as before, ${summary['cost']:.2f}.")
-        print(f"What became of each photo: {summary['manifest']}")
+    def report(summary: dict) -> str:
+        """Return what a message to the team may say; the manifest says what became of each photo."""
+        done = f"{summary['completed']} photos erased, {summary['skipped']} as before, ${summary['cost']:.2f}"
+        return f"{done}. See {summary['manifest']}"
 
     report(erase.output)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from urllib.parse import unquote_plus
 
-from airflow.providers.amazon.aws.triggers.sqs import SqsSensorTrigger
+from airflow.providers.amazon.aws.triggers.sqs import SqsSensorTrigger  # noqa: TID253 - a watcher is made at parsing
 from airflow.sdk import DAG, Asset, AssetWatcher, task
 
 from airflow_provider_segmind.operators.bria import BriaEraseForegroundBatchOperator

@@ -7,6 +7,7 @@ from pathlib import PurePath
 import pytest
 
 PROCESSES = "tests/airflow_processes"
+OLDER = "tests/older_airflow"
 OWN_AIRFLOW = {"test_commands.py", "test_demo.py"}
 NO_AIRFLOW = {"test_airflow_api.py", "test_stack.py"}
 
@@ -21,6 +22,8 @@ def group(nodeid: str) -> str:
     :param nodeid: the test, as ``path/of/file.py::name``
     """
     path = PurePath(nodeid.partition("::")[0])
+    if path.is_relative_to(OLDER):
+        return "older Airflow"
     if not path.is_relative_to(PROCESSES) or path.name in NO_AIRFLOW:
         return nodeid
     return "own Airflow" if path.name in OWN_AIRFLOW else "shared Airflow"

@@ -113,7 +113,8 @@ def read_history(
     missing = set(request_ids)
     query = query_for(api, model, since)
     until = api.clock() + READ_SECONDS if until is None else until
-    while missing and query is not None and reading.pages < MAX_PAGES:
+    unfinished = False  # whether the next page may have more outputs of a request
+    while (missing or unfinished) and query is not None and reading.pages < MAX_PAGES:
         reading.pages += 1
         try:
             rows, ahead = yield from read_page(api, query, reading.pages, some=True, attempts=2, until=until)
@@ -124,8 +125,7 @@ def read_history(
             if row.request_id in rows_of and row.model in (model, None):
                 rows_of[row.request_id].append(row)
         missing.difference_update(row.request_id for row in rows)
-        if outputs and rows and rows[-1].request_id in rows_of:
-            missing.add(rows[-1].request_id)
+        unfinished = outputs and bool(rows) and rows[-1].request_id in rows_of
         # A page that is half empty is the last one; if it is not, what it misses is asked for request by request.
         if len(rows) < ROWS // 2 or reaches_back(rows, since - ahead - CLOCK_SKEW):
             break

@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
+from airflow_provider_segmind.api.learned_limit import WINDOW
 from airflow_provider_segmind.api.models import (
     JobState,
     Metrics,
@@ -29,7 +30,7 @@ from airflow_provider_segmind.api.models import (
     split_data_uri,
 )
 from airflow_provider_segmind.api.operation import ApiContext, Response
-from airflow_provider_segmind.api.rate_limit import reset_at
+from airflow_provider_segmind.api.rate_limit import MAX_RESET
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import (
     SegmindAuthError,
@@ -292,6 +293,23 @@ def error_class(response: Response, *, submit: bool = False) -> type[SegmindErro
     """Return the error that a response stands for, on a submit or on any other request."""
     row = next(row for row in ANSWERS if response.status in row.statuses and row.accepts(response.object))
     return row.submit if submit else row.other
+
+
+def reset_at(headers: Mapping[str, str], now: float) -> float:
+    """
+    Return the epoch second at which the limit of a 429 resets, at least a second and at most an hour from now.
+
+    The format of ``x-rate-limit-reset-at-utc`` is not published, so every likely one is read, and ``Retry-After`` too.
+    Without a readable value it is a minute from now, since Segmind counts requests a minute.
+    """
+    for name in ("x-rate-limit-reset-at-utc", "retry-after"):
+        number = parse_number(headers.get(name))
+        # A number too small for an epoch second is a delay.
+        is_delay = number is not None and 0 <= number <= 1e8
+        moment = now + number if number is not None and is_delay else parse_timestamp(headers.get(name))
+        if moment is not None:
+            return min(max(moment, now + 1.0), now + MAX_RESET)
+    return now + WINDOW
 
 
 def refusal(

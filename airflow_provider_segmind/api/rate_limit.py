@@ -25,12 +25,9 @@ microseconds however many wait.
 How processes share a limit
 ---------------------------
 
-A batch alternates between worker processes and a triggerer, and all of them together must keep to the limit. Each gets
-what its predecessor returned by :meth:`RateLimiter.hand_over`: the slots of the last minute, a reset that is still to
-come, and the limit that was learned. It is plain JSON, less than 2 KB, and may arrive twice, late, or not at all.
-Limiters that take part in this are also more careful (:meth:`RateLimiter.expect_bursts`), because a batch sends so many
-requests at once that a minute that is counted a little too short, or many requests under way when an unknown limit is
-reached, would be refused in numbers.
+A batch alternates between worker processes and a triggerer, which keep to the limit together. Each takes over what its
+predecessor handed over: the slots of the last minute, a reset that is to come, and the limit that was learned. That is
+plain JSON of less than 2 KB, and may arrive twice, late, or not at all.
 """
 
 from __future__ import annotations
@@ -45,7 +42,7 @@ from typing import Any
 
 from airflow_provider_segmind.api.granted_slots import GrantedSlots
 from airflow_provider_segmind.api.learned_limit import LEARNED_WINDOW, WINDOW, LearnedLimit
-from airflow_provider_segmind.api.models import parse_number, parse_timestamp
+from airflow_provider_segmind.api.models import parse_number
 
 MAX_RESET = 3600.0  # no header may stop a pipeline for a day
 ASK_AGAIN = 60.0  # seconds after which a waiting request asks again at the latest
@@ -55,23 +52,6 @@ CLOCK_STEP = 1.0  # seconds; a clock that goes back by more has been set
 HISTORY = 10_000  # granted slots that are remembered while there is no limit, in case one is set
 ANSWERED_WITHIN = 10.0  # seconds after which a request without a response is not waited for any more
 ASK_AGAIN_UNLIMITED = 0.03  # seconds until a request asks again that waits for the response to another one
-
-
-def reset_at(headers: Mapping[str, str], now: float) -> float:
-    """
-    Return the epoch second at which the limit of a 429 resets, at least a second and at most an hour from now.
-
-    The format of ``x-rate-limit-reset-at-utc`` is not published, so every likely one is read, and ``Retry-After`` too.
-    Without a readable value it is a minute from now, since Segmind counts requests a minute.
-    """
-    for name in ("x-rate-limit-reset-at-utc", "retry-after"):
-        number = parse_number(headers.get(name))
-        # A number too small for an epoch second is a delay.
-        is_delay = number is not None and 0 <= number <= 1e8
-        moment = now + number if number is not None and is_delay else parse_timestamp(headers.get(name))
-        if moment is not None:
-            return min(max(moment, now + 1.0), now + MAX_RESET)
-    return now + WINDOW
 
 
 class Ticket:
@@ -221,7 +201,7 @@ class RateLimiter:
         """
         Return how many requests could go now; ``None`` if there is no limit.
 
-        :param within: seconds; count those that could go by then. Where slots are evenly spaced, one is free at a time
+        :param within: seconds; those that could go by then count. Where slots are evenly spaced, one is free at a time
         """
         with self._lock:
             now = self._monotonic(now)
@@ -244,17 +224,17 @@ class RateLimiter:
             self._prepare(now)
             if self._is_spaced(now):
                 return self._slot(now, len(self._queue) + requests - 1) - self._offset
-            last_in_the_way = len(self._granted) - self._size + min(requests, self._size) - 1
-            return (now if last_in_the_way < 0 else self._granted[last_in_the_way] + self._window) - self._offset
+            in_the_way = len(self._granted) - self._size + min(requests, self._size)
+            return (self._granted[in_the_way - 1] + self._window if in_the_way > 0 else now) - self._offset
 
     def expect_bursts(self, unanswered: int = 1) -> None:
         """
-        Be careful from now on, because a batch sends many requests at once, from one process after another.
+        Be careful from now on: a batch sends so many requests at once that a small error has many of them refused.
 
         A configured limit is kept to in a minute of 61 s too, since requests do not arrive exactly as far apart as they
-        were sent. While no limit is known, few requests are under way at once, so that few are refused when it is met.
+        were sent. While no limit is known, few requests are under way when it is met.
 
-        :param unanswered: how many at most; a response is waited for as long as ``ANSWERED_WITHIN``
+        :param unanswered: how many at most; one without a response counts for ``ANSWERED_WITHIN``
         """
         with self._lock:
             self._bursts, self._most_unanswered = True, unanswered
@@ -271,9 +251,7 @@ class RateLimiter:
 
     def take_over(self, value: object, now: float) -> None:
         """
-        Take over what another process knows, on top of what is known here.
-
-        Slots count once, however often they are handed over, and also if this process was granted them itself.
+        Take over what another process knows. Slots count once, however often they are handed over and by whom.
 
         :param value: what :meth:`hand_over` returned; what is damaged or too old to matter is ignored
         """

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _MAX_WRITES = 4  # of one result while others write the same object at the same time
-_RESULT_EXTENSIONS = (".png", ".jpg", ".webp")
+RESULT_EXTENSIONS = (".png", ".jpg", ".webp")
 _LONGEST_EXTENSION = ".webp"
 _MAX_KEY = 1024  # bytes, in S3
 _SAME_EXTENSION = {".jpeg": ".jpg", ".jpe": ".jpg", ".tiff": ".tif"}
@@ -167,7 +167,7 @@ def find_stored(
     if destination.needs_stem and not stem:
         return None
     name, existing, found = destination.result_name, destination.existing, None
-    for extension in _RESULT_EXTENSIONS:
+    for extension in RESULT_EXTENSIONS:
         if name is not None and existing is not None and name.with_extension(extension) not in existing:
             continue
         location = destination.locate(stem=stem or "", extension=extension)
@@ -178,27 +178,31 @@ def find_stored(
     return found
 
 
-def existing_names(destination: Destination, *, aws_conn_id: str | None) -> set[str] | None:
+def existing_names(destination: Destination, *, aws_conn_id: str | None, most: int | None = None) -> set[str] | None:
     """
     Return the names of all images below a prefix, relative to it, by one listing; what a batch keeps there is left out.
 
     It is as old as the moment it was made: what is stored later is only seen by the look that precedes a write.
 
-    :return: an empty set where the prefix is not there yet; ``None`` where the connection may not list the bucket, so
-        that each name has to be asked for
+    :param most: give up where there are more files than this
+    :return: an empty set where the prefix is not there yet; ``None`` where there are too many, or the connection may
+        not list the bucket, so that each name has to be asked for
     """
+    names = set()
     try:
-        return {
-            name
-            for name in names_below(destination.location, aws_conn_id=aws_conn_id, must_exist=False)
-            if name.endswith(_RESULT_EXTENSIONS) and not name.startswith(f"{STATE_FOLDER}/")
-        }
+        found = names_below(destination.location, aws_conn_id=aws_conn_id, must_exist=False)
+        for number, name in enumerate(found):
+            if most is not None and number >= most:
+                return None
+            if name.endswith(RESULT_EXTENSIONS) and not name.startswith(f"{STATE_FOLDER}/"):
+                names.add(name)
     except SegmindInputError as error:
         from botocore.exceptions import ClientError
 
         if isinstance(error.__cause__, ClientError) and error_code(error.__cause__)[0] == 403:
             return None
         raise
+    return names
 
 
 def store(

@@ -20,6 +20,8 @@ def names_below(
     """
     Yield the names of all files below a prefix, relative to it and in no order. Links to folders are not followed.
 
+    What a batch keeps in ``_segmind/`` there is left out, as far as that saves going through it.
+
     :param location: a prefix that ends in ``/``, or a whole bucket
     :param start: how the names that the caller wants begin. S3 lists only these; elsewhere there may be others
     :param depth: how many parts these names have at most. S3 leaves out longer ones only where it is 1
@@ -41,11 +43,20 @@ def is_hidden(name: str) -> bool:
 def _in_s3(location: Location, aws_conn_id: str | None, start: str, depth: int | None) -> Iterator[str]:
     # Without folders, S3 does not go through what is in them.
     options = {"Delimiter": "/"} if depth == 1 else {}
+    state, after_state = f"{location.key}{STATE_FOLDER}/", f"{location.key}{STATE_FOLDER}0"  # "0" comes after "/"
     with s3_errors(location, aws_conn_id):
-        pages = s3_hook(location, aws_conn_id).get_conn().get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=location.bucket, Prefix=location.key + start, **options):
-            for found in page.get("Contents", ()):
-                yield found["Key"][len(location.key) :]
+        client = s3_hook(location, aws_conn_id).get_conn()
+        position: dict[str, str] | None = {}
+        while position is not None:
+            page = client.list_objects_v2(Bucket=location.bucket, Prefix=location.key + start, **options, **position)
+            keys = [found["Key"] for found in page.get("Contents", ())]
+            yield from (key[len(location.key) :] for key in keys if not key.startswith(state))
+            if not page.get("IsTruncated"):
+                position = None
+            elif keys and keys[-1].startswith(state):
+                position = {"StartAfter": after_state}  # a batch's state may have more objects than its results
+            else:
+                position = {"ContinuationToken": page["NextContinuationToken"]}
 
 
 def _on_disk(location: Location, depth: int | None, *, must_exist: bool) -> Iterator[str]:
@@ -66,6 +77,8 @@ def _on_disk(location: Location, depth: int | None, *, must_exist: bool) -> Iter
         raise SegmindStorageError(f"{location.where} cannot be listed: {error.strerror or error}.") from None
 
     for folder, folders, files in os.walk(root, onerror=fail):
+        if folder == root and STATE_FOLDER in folders:
+            folders.remove(STATE_FOLDER)
         below = os.path.relpath(folder, root) + "/" if folder != root else ""
         if depth is not None and below.count("/") + 1 >= depth:
             folders.clear()

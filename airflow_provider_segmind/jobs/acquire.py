@@ -216,6 +216,7 @@ def _submit_new(
             raise
         else:
             # A crash here leaves *submitting* although the job runs. The history finds it.
+            job = replace(job, submitted_at=posted_at[0])
             submitted = replace(intent, submitted_at=job.submitted_at, request_id=job.request_id)
             _write_submitted(checkpoints, submitted)
             log.info("Segmind accepted request %s for %s.", job.request_id, submission.model)

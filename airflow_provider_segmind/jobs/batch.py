@@ -27,41 +27,23 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_segmind.api.gateway import MAX_SUBMIT_WAIT
 from airflow_provider_segmind.api.history_pages import records_of
 from airflow_provider_segmind.api.models import SegmindRecord
-from airflow_provider_segmind.api.operation import counting_requests, pause
+from airflow_provider_segmind.api.operation import counting_requests
+from airflow_provider_segmind.api.polling import get_status
 from airflow_provider_segmind.api.wave import WaveEvent
-from airflow_provider_segmind.api.wave_pacing import WavePacing
-from airflow_provider_segmind.exceptions import (
-    SegmindServiceError,
-)
+from airflow_provider_segmind.exceptions import SegmindJobExpiredError, SegmindRateLimitError, SegmindServiceError
 from airflow_provider_segmind.files.documents import DocumentStore
 from airflow_provider_segmind.files.s3_client import read_connections_once
 from airflow_provider_segmind.jobs.batch_budget import Budget, failures_allowed, not_submitted, too_many_failures
-from airflow_provider_segmind.jobs.batch_description import REQUESTS_PER_JOB, BatchDescription, Summary, WaitForWave
-from airflow_provider_segmind.jobs.batch_item import FATAL, ItemWorker, NoSlot, Outage, Postponed, SubmitOutcome
-from airflow_provider_segmind.jobs.batch_plan import BatchItem
+from airflow_provider_segmind.jobs.batch_description import BatchDescription, Summary, WaitForWave
+from airflow_provider_segmind.jobs.batch_item import ItemWorker
+from airflow_provider_segmind.jobs.batch_plan import BatchItem, existing_results
 from airflow_provider_segmind.jobs.batch_progress import Progress, as_sentence
 from airflow_provider_segmind.jobs.batch_state import STATE, BatchState, InFlight
+from airflow_provider_segmind.jobs.batch_submits import BatchSubmits
 from airflow_provider_segmind.jobs.batch_threads import each_in_threads
 from airflow_provider_segmind.jobs.journal import MANIFEST, Journal, Row, RowStatus
-
-PART_SECONDS = 60.0
-"""After so long a part begins no more submits: a worker slot is for others too, and progress is to be seen."""
-
-WORTH_A_PART = 100
-"""A part is resumed when this many submits are possible, or as many as a window of the limit holds."""
-
-START_SECONDS = 4.0
-"""A part is resumed so long before the limit's next window opens, since Airflow takes about that time to start it."""
-
-MAX_GAP = 1.0
-"""Seconds for which a part waits for the next submit that the limit allows. A longer wait is left to the trigger."""
-
-OUTAGE_SECONDS = 30.0
-FULL_WAVE_SECONDS = 60.0
-"""A full wave is looked at again after so long, so that one slow job does not hold up the others."""
 
 MANIFEST_SECONDS = 30.0
 
@@ -96,11 +78,6 @@ class BatchRun:
         self.report = report
         self.event = event
         self.sent_before = self.api.limiter.sent
-        self.resume_at: float | None = None
-        self.postponed: list[tuple[float, BatchItem]] = []
-        self.failure: Exception | None = None
-        self.affordable: int | None = None
-        self.running = self.submitted = 0
 
     @read_connections_once()
     def work(self) -> Summary | WaitForWave:
@@ -109,16 +86,17 @@ class BatchRun:
         try:
             self._collect()
             if self.state.stopped is None:
-                self._submit()
+                self.submits.submit(self._budget())
+            self.submits.raise_failure()
         except Exception:
             # What is in flight stands in the ledger. The state saves the next try the search for it.
             with suppress(Exception):
                 self._save(manifest=True)
             raise
-        if self.state.in_flight or (self.pending and self._why_stopped() is None):
+        if self.state.in_flight or (self.submits.pending and self.submits.why_stopped() is None):
             self._check_progress()
             self._save(manifest=time.time() >= self.state.manifest_at + MANIFEST_SECONDS)
-            return self._wave()
+            return self.submits.wave()
         return self._finish()
 
     # ------------------------------------------------------------------ what earlier parts have left
@@ -138,6 +116,8 @@ class BatchRun:
             if not state.succeeded:
                 self.journal.reopen()
             state.stopped, state.progress_at = None, now
+            for job in state.in_flight:  # each try waits as long
+                job.deadline = now + self.description.timeout
             self.api.limiter.take_over(state.limiter, now)
         else:
             self.api.limiter.take_over(self.event.limiter, now)
@@ -145,56 +125,53 @@ class BatchRun:
         state.tries = self.tries
         state.parts += 1
         self.items = self.description.inputs.items(self.documents)
+        existing = existing_results(self.documents, self.items, self.description.list_names, again=self.event is None)
+        self.worker = replace(self.worker, existing=existing)
         self.by_key = {item.key: item for item in self.items}
-        self._forget_removed_inputs()
+        self._forget_in_flight_without_input()
         known = {job.key for job in state.in_flight} | self.journal.rows.keys()
-        self.pending = deque(item for item in self.items if item.key not in known and item.same_as is None)
-        self.pacing = WavePacing(self.api.limiter, REQUESTS_PER_JOB[self.description.watch], state.submits)
-        self.api.limiter.expect_bursts(self.description.max_transfers)
+        pending = (item for item in self.items if item.key not in known and item.same_as is None)
+        self.submits = BatchSubmits(self.description, self.worker, state, pending, self._add_row)
         self.progress = Progress(state, self.items, self.journal.rows)
 
     def _restart(self, old: BatchState | None, now: float) -> BatchState:
-        """Begin the run's batch from its start. What the rows of before have cost counts, and their jobs stay known."""
+        """Begin the run's batch from its start. What the rows of before have cost counts."""
         state = BatchState(self.description.fingerprint, started_at=now, progress_at=now)
         if old is not None:
             journal = Journal(self.documents, old.parts)
             journal.load()
             state.spent_before = Budget.of(None, self.description.model, journal.rows.values(), old.spent_before).spent
-            state.parts, state.requests, state.in_flight = old.parts, old.requests, old.in_flight
+            state.parts, state.requests = old.parts, old.requests
             log.info("The batch starts from its beginning: its parameters have changed, or a user has cleared it.")
+            if old.in_flight:
+                log.warning("%d jobs for other parameters are left alone. The ledger keeps them.", len(old.in_flight))
             for name in self.documents.names():
                 if name != STATE:
                     self.documents.delete(name)
             state.write(self.documents)
         return state
 
-    def _forget_removed_inputs(self) -> None:
-        removed = [job for job in self.state.in_flight if job.key not in self.by_key]
-        for job in removed:
-            log.warning("Request %s is about an input that is no longer listed. The ledger keeps it.", job.request_id)
+    def _forget_in_flight_without_input(self) -> None:
+        """Forget jobs whose row a killed part has written already, and those of inputs that are no longer listed."""
+        for job in list(self.state.in_flight):
+            if job.key not in self.by_key:
+                log.warning("Request %s is about an input that is not listed now. The ledger keeps it.", job.request_id)
+            elif job.key not in self.journal.rows:
+                continue
             self.state.in_flight.remove(job)
 
     # ------------------------------------------------------------------ store
 
     def _collect(self) -> None:
-        """Store the results of the jobs that have ended. Chaos seam: batch_store."""
+        """Store the results of the jobs that have ended."""
         if self.event is not None:
-            watched = [job for job in self.state.in_flight if not job.ended]
-            if self.event.error:
-                log.warning("The wave's watch ended early: %s", self.event.error)
-            for position in self.event.ended:
-                if position < len(watched):
-                    watched[position].ended = True
-            for position in self.event.timed_out:
-                if position < len(watched) and not watched[position].ended:
-                    job = watched[position]
-                    self._done(job, self.worker.timed_out(self.by_key[job.key], job))
+            self._take_event(self.event)
         ended = [job for job in self.state.in_flight if job.ended]
         records = self._records(ended)
         free = self.api.limiter.slots_free(time.time())
-        asked = [job for job in ended if job.request_id not in records]
-        later = asked[free:] if free is not None else []
-        todo = deque(job for job in ended if job not in later)
+        asked = [job.request_id for job in ended if job.request_id not in records]
+        later = set(asked[free:]) if free is not None else set()
+        todo = deque(job for job in ended if job.request_id not in later)
 
         def store(job: InFlight) -> Row | InFlight:
             return self.worker.store(self.by_key[job.key], job, records.get(job.request_id))
@@ -204,10 +181,37 @@ class BatchRun:
         ):
             if isinstance(outcome, Exception):
                 todo.clear()
-                self._stop_for(outcome)
+                self.submits.stop_for(outcome)
             elif isinstance(outcome, Row):
                 self._done(job, outcome)
-        self._raise_failure()
+        self.submits.raise_failure()
+
+    def _take_event(self, event: WaveEvent) -> None:
+        """Note what the watch has seen of the jobs, which it knows by their positions."""
+        watched = [job for job in self.state.in_flight if not job.ended]
+        for position in event.ended:
+            if position < len(watched):
+                watched[position].ended = True
+        timed_out = {position for position in event.timed_out if position < len(watched)}
+        if event.error is not None:
+            log.warning("The watch of the wave ended early: %s", event.error)
+            self._meet_error_of_watch(next((job for job in watched if not job.ended), None))
+            now = time.time()
+            timed_out.update(position for position, job in enumerate(watched) if job.deadline <= now)
+        for position in timed_out:
+            if not watched[position].ended:
+                job = watched[position]
+                self._done(job, self.worker.timed_out(self.by_key[job.key], job))
+
+    def _meet_error_of_watch(self, job: InFlight | None) -> None:
+        """
+        Ask for the state of one job, so that an error that only a user can mend is raised here, such as a refused key.
+
+        Otherwise the batch would watch again and again. The jobs stay in flight for the next try.
+        """
+        if job is not None:
+            with suppress(SegmindServiceError, SegmindRateLimitError, SegmindJobExpiredError):
+                self.worker.runner.run_operation(get_status(self.api, job.request_id))
 
     def _records(self, ended: list[InFlight]) -> dict[str, SegmindRecord]:
         """Ask the history for the outputs of the jobs that it has shown to have ended, a hundred a request."""
@@ -232,125 +236,12 @@ class BatchRun:
         if row.status in (RowStatus.FAILED, RowStatus.BLOCKED, RowStatus.MISSING):
             log.warning("%s: %s. %s", row.source, row.status.value, row.error)
 
-    # ------------------------------------------------------------------ submit
-
-    def _submit(self) -> None:
-        """Submit as many inputs as the limit, the wave and the budget allow now. Chaos seam: batch_submit."""
-        now = time.time()
-        self.part_ends = now + PART_SECONDS
-        self.affordable = self._budget().jobs_left(len(self.state.in_flight))
-        self._wait_for_window(MAX_SUBMIT_WAIT)
-        for item, outcome in each_in_threads(self.worker.submit, self._next_to_submit, self.description.max_transfers):
-            self.running -= 1
-            self._take_outcome(item, outcome)
-        self.pending.extend(item for _, item in self.postponed)
-        self._raise_failure()
-
-    def _next_to_submit(self) -> BatchItem | None:
-        """Return the next input, ``None`` where none may be submitted before one of those that run is done."""
-        now = time.time()
-        if not self.pending or self.resume_at is not None or self.failure is not None or self.state.stopped is not None:
-            return None
-        if now >= self.part_ends:
-            self.resume_at = now
-            return None
-        if self._budget_is_used():
-            return None
-        room = self.description.max_wave - len(self.state.in_flight)
-        if self.running >= room:
-            return None
-        if self.running >= self.pacing.submits_now(now, room) and (self.running or not self._wait_for_window(MAX_GAP)):
-            return None
-        self.running += 1
-        return self.pending.popleft()
-
-    def _budget_is_used(self) -> bool:
-        """Return whether the jobs of this part are all that `max_cost` allows, until some have ended."""
-        return self.affordable is not None and self.running + self.submitted >= self.affordable
-
-    def _wait_for_window(self, patience: float) -> bool:
-        """Wait until the limit allows a submit, if that is soon, and return whether it does."""
-        now = time.time()
-        seconds = self.pacing.opens_at(now) - now
-        if seconds > patience:
-            return False
-        if seconds > 0:
-            self.worker.runner.run_operation(pause(seconds + 0.01))
-        return True
-
-    def _take_outcome(self, item: BatchItem, outcome: SubmitOutcome | Exception) -> None:
-        if isinstance(outcome, Row):
-            self._add_row(outcome)
-        elif isinstance(outcome, InFlight):
-            self.state.in_flight.append(outcome)
-            self.submitted += 1
-            self.state.count_submit(outcome.submitted_at)
-            self.state.progress_at = time.time()
-        else:
-            if isinstance(outcome, Postponed):
-                self.postponed.append((outcome.moment, item))
-                return
-            self.pending.appendleft(item)
-            if isinstance(outcome, NoSlot):
-                self.resume_at = max(self.resume_at or 0.0, outcome.moment)
-            elif isinstance(outcome, Outage):
-                log.warning("%s The batch goes on later.", outcome.error)
-                self.resume_at = max(self.resume_at or 0.0, time.time() + OUTAGE_SECONDS)
-            else:
-                self._stop_for(outcome)
-
-    def _stop_for(self, error: Exception) -> None:
-        """Submit nothing more. A refusal that meets all inputs ends the batch when what is in flight is stored."""
-        if isinstance(error, FATAL):
-            self.state.stopped = str(error)
-        elif self.failure is None:
-            self.failure = error
-
-    def _raise_failure(self) -> None:
-        if self.failure is not None:
-            raise self.failure
-
     # ------------------------------------------------------------------ the end of a part
-
-    def _wave(self) -> WaitForWave:
-        """Return what to wait for, and when the next part should begin."""
-        now = time.time()
-        opens_at, moments = now, []
-        if self.postponed:
-            moments.append(min(moment for moment, _ in self.postponed))
-        if self.resume_at is not None:
-            opens_at = self.resume_at
-            moments.append(opens_at)
-        elif len(self.pending) > len(self.postponed) and self._why_stopped() is None and not self._budget_is_used():
-            if len(self.state.in_flight) >= self.description.max_wave:
-                moments.append(now + FULL_WAVE_SECONDS)
-            else:
-                opens_at = self._next_window(now)
-                moments.append(opens_at)
-        elif any(job.ended for job in self.state.in_flight):
-            opens_at = self._next_window(now)
-            moments.append(opens_at)
-        elif self.postponed:
-            opens_at = moments[0]
-        jobs = [job for job in self.state.in_flight if not job.ended]
-        return WaitForWave(jobs, min(moments) if moments else None, min([opens_at, *moments]), self.state.limiter)
-
-    def _next_window(self, now: float) -> float:
-        """Return when a part should begin in order to use the limit's next window."""
-        return max(self.pacing.opens_at(now, WORTH_A_PART) - START_SECONDS, now)
-
-    def _why_stopped(self) -> str | None:
-        """Return why nothing more is submitted, ``None`` if more is."""
-        if self.state.stopped is not None:
-            return self.state.stopped
-        if self.affordable == 0 and not self.state.in_flight:
-            return f"max_cost={self.description.max_cost:g} is reached."
-        return None
 
     def _check_progress(self) -> None:
         """Fail the try where nothing has happened for `timeout`: Segmind is down, or others use up the limit."""
         idle = time.time() - self.state.progress_at
-        if not self.state.in_flight and not self.postponed and idle > self.description.timeout:
+        if not self.state.in_flight and not self.submits.is_waiting_for_outcomes and idle > self.description.timeout:
             raise SegmindServiceError(
                 f"Nothing was submitted for {idle:.0f} s, longer than timeout={self.description.timeout:g}: Segmind "
                 "could not be reached, or others use up the account's rate limit. See the log. A retry goes on."
@@ -379,8 +270,8 @@ class BatchRun:
 
     def _finish(self) -> Summary:
         """Complete the manifest and return the summary, or fail with what there is to do."""
-        reason, left = self._why_stopped(), len(self.pending)
-        for item in self.pending:
+        reason, left = self.submits.why_stopped(), len(self.submits.pending)
+        for item in self.submits.pending:
             self.journal.add(Row(item.key, item.label, RowStatus.FAILED, error=f"Not submitted: {reason}"))
         for item in self.items:
             if item.same_as is not None and item.key not in self.journal.rows:

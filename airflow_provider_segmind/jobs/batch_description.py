@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ class BatchDescription:
     """
     What a batch is to do; an operator's parameters, parsed.
 
+    :param list_names: returns the names of what is at the destination, ``None`` if there are more than so many
     :param fingerprint: a digest of the parameters: state that was written for others is not used
     :param max_wave: jobs in flight at most
     :param max_transfers: inputs that are worked on at the same time
@@ -31,6 +32,7 @@ class BatchDescription:
 
     model: str
     inputs: Inputs
+    list_names: Callable[[int], Collection[str] | None]
     fingerprint: str
     watch: Watch = "status"
     timeout: float = DEFAULT_TIMEOUT

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ class Outage:
 
 
 SubmitOutcome = Row | InFlight | NoSlot | Postponed | Outage
-Describe = Callable[[BatchItem], JobDescription]
+Describe = Callable[[BatchItem, Collection[str] | None], JobDescription]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,8 @@ class ItemWorker:
     """
     Works on single inputs, in any thread of a worker part.
 
-    :param describe: returns the job of an input
+    :param describe: returns the job of an input, with what is known of the results that are there
+    :param existing: the names of these results, ``None``: ask for each
     :param consumer: what the ledger knows the task by
     :param max_tries: Airflow's, of the task
     """
@@ -82,6 +83,7 @@ class ItemWorker:
     ledger: Ledger
     consumer: str
     max_tries: int | None
+    existing: Collection[str] | None = None
 
     def submit(self, item: BatchItem) -> SubmitOutcome:
         """
@@ -93,7 +95,7 @@ class ItemWorker:
         if item.problem is not None:
             return Row(item.key, item.label, RowStatus.FAILED, error=item.problem)
         try:
-            description = self.describe(item)
+            description = self.describe(item, self.existing)
             run = self._run(description)
             result = run.submit()
         except SegmindCheckpointError:
@@ -126,7 +128,7 @@ class ItemWorker:
         """
         urls = record.output_urls if record is not None else ()
         cost = Metrics(cost=record.cost) if record is not None else Metrics()
-        run = self._run(self.describe(item))
+        run = self._run(self.describe(item, self.existing))
         run.checkpoints.about(job.input_digest, job.image_identity or "", self.runner.api.account)
         try:
             try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from airflow_provider_segmind.api.models import parse_json
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.exceptions import SegmindInputError
-from airflow_provider_segmind.files.destination import Destination
+from airflow_provider_segmind.files.destination import RESULT_EXTENSIONS, Destination
 from airflow_provider_segmind.files.documents import DocumentStore
 from airflow_provider_segmind.files.listing import ListedImage, is_fixed_list, list_images, refuse_listed_result
 from airflow_provider_segmind.files.location import public, quoted, without_query
@@ -18,7 +19,11 @@ from airflow_provider_segmind.files.naming import NameTemplate, ResultName, find
 from airflow_provider_segmind.files.source import parse_image
 from airflow_provider_segmind.jobs.checkpoint import input_digest
 
-PLAN = "inputs.jsonl"
+PLAN, EXISTING = "inputs.jsonl", "existing.json"
+MOST_LISTED, MOST_LISTED_EACH = 10_000, 20
+"""A destination with more files than this, and this for each input, is not listed: it would take longer than to ask for
+the result of each input."""
+
 _LONGEST_LABEL = 1100  # an S3 key has at most 1024 bytes
 
 
@@ -172,7 +177,7 @@ class ImageInputs:
                     result = self.destination.named(item.name).locate(stem="", extension=".png")
                     refuse_listed_result(self.images, self.destination, result)
             if (data := write_plan(listed)) is not None:
-                documents.write(PLAN, data)
+                documents.write(PLAN, data)  # Chaos seam: batch_inputs
         return items
 
 
@@ -188,3 +193,29 @@ class PayloadInputs:
     def items(self, documents: DocumentStore) -> list[BatchItem]:  # noqa: ARG002
         """Return the plan."""
         return plan_payloads(self.model, self.payloads, self.template, self.known_by)
+
+
+def existing_results(
+    documents: DocumentStore,
+    items: Sequence[BatchItem],
+    list_names: Callable[[int], Collection[str] | None],
+    *,
+    again: bool,
+) -> Collection[str] | None:
+    """
+    Return the names below the destination at which one of the inputs may find its result; ``None``: ask for each.
+
+    They are listed once in each try. A result that the same try has stored since has a row in the journal.
+
+    :param list_names: returns all names, ``None`` if there are more than the given number
+    :param again: list them although an earlier part has
+    """
+    document = None if again else documents.read(EXISTING)
+    if document is not None:
+        known = parse_json(document.data.decode())
+        return frozenset(known) if isinstance(known, list) else None
+    found = list_names(MOST_LISTED + MOST_LISTED_EACH * len(items))
+    wanted = (item.name.with_extension(extension) for item in items if item.name for extension in RESULT_EXTENSIONS)
+    names = None if found is None else sorted(name for name in wanted if name in found)
+    documents.write(EXISTING, json.dumps(names).encode())
+    return None if names is None else frozenset(names)

@@ -161,6 +161,10 @@ class CheckpointStore(Protocol):
         :raises SegmindSubmitPendingError: another task is submitting this job
         """
 
+    @property
+    def delivered_before(self) -> bool:
+        """Whether an earlier job for the same has been stored, as far as the last read has shown."""
+
     def submit_ended_by(self, checkpoint: Checkpoint) -> float | None:
         """
         Return the epoch seconds by which the POST of a *submitting* checkpoint has ended.
@@ -212,6 +216,11 @@ class TaskCheckpoints:
 
     def about(self, input_digest: str, image_identity: str | None, account: str) -> None:
         """Do nothing: a task instance has one checkpoint, whatever it is about."""
+
+    @property
+    def delivered_before(self) -> bool:
+        """Return ``False``: other tasks are not known."""
+        return False
 
     def submit_ended_by(self, checkpoint: Checkpoint) -> float | None:  # noqa: ARG002
         """Return ``None``: an earlier process of the same task has ended."""

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
@@ -112,6 +112,13 @@ class Delivery:
     def is_listed(self) -> bool:
         """Whether a listing has told what is stored, as in a batch: a look there is then cheaper than one elsewhere."""
         return self.description.destination is not None and self.description.destination.existing is not None
+
+    def forget_listing(self) -> None:
+        """Look at the destination itself: another task may have stored the result since it was listed."""
+        if self.is_listed:
+            destination = replace(cast(Destination, self.description.destination), existing=None)
+            self.description = replace(self.description, destination=destination)
+            self.__dict__.pop("stored", None)
 
     @cached_property
     def stored(self) -> StoredResult | None:

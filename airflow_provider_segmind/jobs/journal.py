@@ -134,7 +134,7 @@ class Journal:
         """
         rows = [self.rows[key] for key in keys if key in self.rows]
         failed = [row for row in rows if row.status not in (RowStatus.COMPLETED, RowStatus.SKIPPED)]
-        # Chaos seam: manifest
+        # Chaos seam: failed_list, manifest
         self.documents.write(FAILED, _lines(row.for_manifest() for row in failed))
         self.documents.write(MANIFEST, _lines(row.for_manifest() for row in rows))
 

@@ -35,14 +35,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import Any
 
-from airflow_provider_segmind.api.models import parse_json, parse_number
 from airflow_provider_segmind.exceptions import (
     SegmindCheckpointError,
     SegmindStorageError,
@@ -51,111 +48,12 @@ from airflow_provider_segmind.exceptions import (
 from airflow_provider_segmind.files.documents import Document, DocumentStore, open_documents, parse_prefix
 from airflow_provider_segmind.jobs.acquire import SUBMIT_ENDS_WITHIN
 from airflow_provider_segmind.jobs.checkpoint import DELIVERED_KEPT_FOR, Checkpoint
+from airflow_provider_segmind.jobs.ledger_entry import Entry, EntryState, entry_name, entry_prefix, unreadable_entry
 
 PENDING_PAUSE = 10.0
 """Seconds after which a task looks again what became of another one's submit, which mostly takes less than one."""
 
-MAX_WAITING = 200
-"""Tasks that an entry remembers as waiting for its result; of more, the first are forgotten."""
-
 _MAX_RACES = 20  # of one change with those of other tasks
-
-log = logging.getLogger(__name__)
-
-
-class EntryState(StrEnum):
-    """What an entry says about its job."""
-
-    SUBMITTING = "submitting"
-    SUBMITTED = "submitted"
-    DELIVERED = "delivered"
-    FORGOTTEN = "forgotten"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """
-    What the ledger knows of one job, and of the tasks that want its image.
-
-    :param owner: the task that was the last to write *submitting*
-    :param waiting: tasks that have asked for the image and not stored it
-    :param delivered_to: tasks that have stored it, also from an earlier job, with their ``max_tries`` and when (epoch
-        seconds)
-    """
-
-    state: EntryState
-    checkpoint: Checkpoint
-    owner: str
-    waiting: tuple[str, ...] = ()
-    delivered_to: Mapping[str, tuple[int | None, float]] = field(default_factory=dict)
-
-    def as_json(self) -> bytes:
-        """Return what is stored; without keys, image data, and addresses of results."""
-        value = self.checkpoint.as_json() | {
-            "state": self.state,
-            "owner": self.owner,
-            "waiting": self.waiting,
-            "delivered_to": {task: {"tries": tries, "at": at} for task, (tries, at) in self.delivered_to.items()},
-        }
-        return json.dumps(value, indent=1).encode()
-
-    @classmethod
-    def parse(cls, data: bytes, unreadable: Callable[[str], SegmindCheckpointError]) -> Entry:
-        """Read what :meth:`as_json` returned; raise what ``unreadable`` makes of a reason for anything else."""
-        value = parse_json(data.decode("utf-8", "replace"))
-        if not isinstance(value, dict):
-            raise unreadable("it is not a JSON object")
-        is_submitting = value.get("request_id") is None
-        # A checkpoint knows only the states that its own task can see.
-        checkpoint = Checkpoint.parse(value | {"state": "submitting" if is_submitting else "submitted"}, unreadable)
-        state, owner, waiting = (value.get(name) for name in ("state", "owner", "waiting"))
-        delivered_to = value.get("delivered_to")
-        if (
-            state not in list(EntryState)
-            or (state == EntryState.SUBMITTING and not is_submitting)
-            or (state in (EntryState.SUBMITTED, EntryState.DELIVERED) and is_submitting)
-            or not isinstance(owner, str)
-            or not isinstance(waiting, list)
-            or not isinstance(delivered_to, Mapping)
-        ):
-            raise unreadable("a field is missing or has the wrong type")
-        deliveries = {}
-        for task, delivery in delivered_to.items():
-            at = parse_number(delivery.get("at")) if isinstance(delivery, Mapping) else None
-            if at is None:
-                raise unreadable("a field is missing or has the wrong type")
-            deliveries[task] = (delivery.get("tries"), at)
-        return cls(EntryState(state), checkpoint, owner, tuple(map(str, waiting)), deliveries)
-
-    def is_about(self, checkpoint: Checkpoint) -> bool:
-        """Whether the entry is about this job, or this very submit."""
-        ours = self.checkpoint
-        if checkpoint.request_id is not None:
-            return ours.request_id == checkpoint.request_id
-        return ours.request_id is None and ours.submitted_at == checkpoint.submitted_at
-
-    def says_the_same_as(self, other: Entry | None) -> bool:
-        """Whether nothing has happened to the job between the two; more tasks may wait for it."""
-        return other is not None and (self.state, self.owner, self.checkpoint) == (
-            other.state,
-            other.owner,
-            other.checkpoint,
-        )
-
-    def awaited_by(self, task: str) -> Entry:
-        """Return the entry with one more task that waits for the image."""
-        others = tuple(other for other in self.waiting if other != task)
-        return replace(self, waiting=(*others, task)[-MAX_WAITING:])
-
-    def after_delivery(self, task: str, tries: int | None, now: float) -> Entry:
-        """Return the entry once a task has stored the result. Deliveries of more than a day ago are dropped."""
-        recent = {
-            other: (allowed, at)
-            for other, (allowed, at) in self.delivered_to.items()
-            if now - at < DELIVERED_KEPT_FOR.total_seconds()
-        }
-        waiting = tuple(other for other in self.waiting if other != task)
-        return replace(self, state=EntryState.DELIVERED, waiting=waiting, delivered_to={**recent, task: (tries, now)})
 
 
 class Ledger:
@@ -195,18 +93,6 @@ def open_ledger(
 def consumer_of(*names: object) -> str:
     """Return what tells a task instance from all others: a digest of its DAG, run, task and map index."""
     return hashlib.sha256(json.dumps(names, default=str).encode()).hexdigest()[:16]
-
-
-def entry_prefix(account: str, input_digest: str) -> str:
-    """Return the beginning of the names of all entries for the same inputs, whatever the image's identity."""
-    host = account.rpartition(":")[0]
-    return hashlib.sha256(f"{host} {input_digest}".encode()).hexdigest() + "-"
-
-
-def entry_name(account: str, input_digest: str, image_identity: str) -> str:
-    """Return the name of an entry; ``image_identity`` is empty for a job without an image."""
-    identity = hashlib.sha256(image_identity.encode()).hexdigest()[:16] if image_identity else "0" * 16
-    return f"{entry_prefix(account, input_digest)}{identity}.json"
 
 
 class LedgerCheckpoints:
@@ -294,15 +180,19 @@ class LedgerCheckpoints:
     def _pending(self, until: float) -> SegmindSubmitPendingError:
         return SegmindSubmitPendingError(
             f"Another task is submitting the same job (the ledger's entry {self._label}); nothing was submitted.",
-            until=until,
-            look_at=min(until, self._clock() + PENDING_PAUSE),
+            until=max(until, self._clock()),
+            look_at=min(max(until, self._clock()), self._clock() + PENDING_PAUSE),
         )
 
-    def submit_ended_by(self, checkpoint: Checkpoint) -> float | None:
-        """Return when the POST of another task has ended at the latest; an earlier process of this task is gone."""
+    @property
+    def delivered_before(self) -> bool:
+        """Whether the entry says that a job for the same image has been stored, by this task or another."""
         entry = self._seen[1] if self._seen else None
-        is_own = entry is None or entry.owner == self._consumer
-        return None if is_own else checkpoint.submitted_at + SUBMIT_ENDS_WITHIN
+        return entry is not None and entry.state is EntryState.DELIVERED
+
+    def submit_ended_by(self, checkpoint: Checkpoint) -> float | None:
+        """Return when a POST has ended at the latest, whichever task sent it."""
+        return checkpoint.submitted_at + SUBMIT_ENDS_WITHIN
 
     def _look_up(self) -> Entry | None:
         """Read the entry."""
@@ -325,7 +215,7 @@ class LedgerCheckpoints:
         if document is None:
             return None, None
         label = self._documents.label_of(name)
-        return document.version, Entry.parse(document.data, lambda why: _unreadable(label, why))
+        return document.version, Entry.parse(document.data, lambda why: unreadable_entry(label, why))
 
     def _documents_or_error(self, ask: Callable[[DocumentStore], Any]) -> Any:
         """Read from the store. Where it fails there may be a job, so that is not taken for none."""
@@ -351,21 +241,39 @@ class LedgerCheckpoints:
                 self._ours = checkpoint
                 return
             present = self._look_up()
-            is_shared = present is not None and checkpoint.request_id is not None and present.is_about(checkpoint)
-            if present is not None and not is_shared and not present.says_the_same_as(before):
+            is_free = present is None or present.has_request(checkpoint) or present.says_the_same_as(before)
+            if not is_free:
                 break
-        self._seen = seen  # so that no later write goes on from what another task has written
-        if checkpoint.request_id is None:
-            raise self._pending(self._clock() + PENDING_PAUSE)
+        try:
+            if checkpoint.request_id is None:
+                raise self._wait_for_other()
+        finally:
+            self._seen, self._ours = seen, None  # so that no later write goes on from what another task has written
         raise SegmindCheckpointError(
             f"The ledger's entry {self._label} was changed by another task while request {checkpoint.request_id} was "
             "submitted. Both jobs may be billed."
         )
 
+    def _wait_for_other(self) -> SegmindSubmitPendingError:
+        """
+        Note that this task waits for the job of the one that has written first, and return the error that says so.
+
+        It gets that job, or the next one, even if that is delivered before it looks again: it asked before there was
+        one.
+        """
+        for _ in range(_MAX_RACES):
+            entry = self._look_up()
+            if entry is None:
+                return self._pending(0.0)
+            if self._consumer in entry.waiting or self._put(entry.awaited_by(self._consumer)):
+                is_submitting = entry.state is EntryState.SUBMITTING
+                return self._pending(entry.checkpoint.submitted_at + SUBMIT_ENDS_WITHIN if is_submitting else 0.0)
+        raise self._too_many_races()
+
     def _entry_for(self, checkpoint: Checkpoint) -> Entry:
         """Return the entry of a new state, made from the one that was seen last."""
         present = self._entry()
-        if present is not None and checkpoint.request_id is not None and present.is_about(checkpoint):
+        if present is not None and present.has_request(checkpoint):
             return present  # another task has adopted the same job
         # The tasks that wait for the image or have stored it are kept, so that none of them pays for another one.
         return Entry(
@@ -385,7 +293,8 @@ class LedgerCheckpoints:
             entry = self._entry()
             if entry is None or not entry.is_about(checkpoint):
                 return  # a new run has bought the image again, or a person has deleted the entry
-            if self._put(entry.after_delivery(self._consumer, self._max_tries, self._clock())):
+            delivered = replace(entry, checkpoint=checkpoint)
+            if self._put(delivered.after_delivery(self._consumer, self._max_tries, self._clock())):
                 return
             self._look_up()
         raise self._too_many_races()
@@ -410,7 +319,11 @@ class LedgerCheckpoints:
         return self._look_up() if self._seen is None else self._seen[1]
 
     def _put(self, entry: Entry) -> bool:
-        """Write the entry over the version that was seen last; return whether it was still that version."""
+        """
+        Write the entry over the version that was seen last; return whether it was still that version.
+
+        Chaos seam: ledger_submitting, ledger_submitted, ledger_delivered.
+        """
         assert self._name is not None  # noqa: S101 - an image that cannot be read is not submitted
         assert self._seen is not None  # noqa: S101 - nothing is written before the entry was read
         data, version = entry.as_json(), self._seen[0]
@@ -427,11 +340,3 @@ class LedgerCheckpoints:
         return SegmindStorageError(
             f"The ledger's entry {self._label} is being changed by other tasks all the time. Try again later."
         )
-
-
-def _unreadable(label: str, why: str) -> SegmindCheckpointError:
-    return SegmindCheckpointError(
-        f"The ledger's entry {label} cannot be read: {why}. It may describe a job that is paid for, so nothing was "
-        "submitted. Install the same version of the provider everywhere. If the entry is damaged, look the job up in "
-        "Segmind's request history, then delete that object to submit a new job."
-    )

@@ -125,6 +125,8 @@ class JobRun:
                 checkpoint = submission.match(self.checkpoints.read())
                 if checkpoint is None and unreadable is not None:
                     raise unreadable
+                if checkpoint is None and self.checkpoints.delivered_before:
+                    self.delivery.forget_listing()
                 if checkpoint is None and (facts_of_stored := self._skip(submission)) is not None:
                     return facts_of_stored
                 operation = acquire_job(self.runner.api, self.checkpoints, submission, checkpoint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
@@ -20,6 +20,10 @@ from airflow_provider_segmind.operators.parameters import (
     default_retry_policy,
     is_known_at_parse,
 )
+
+if TYPE_CHECKING:
+    from airflow_provider_segmind.hooks.segmind import SegmindHook
+    from airflow_provider_segmind.jobs.ledger import Ledger
 
 DEFERRAL_MARGIN = timedelta(hours=1)
 """Airflow's own deferral timeout is this much later than our deadline, which the trigger keeps. It is for the case that
@@ -122,6 +126,16 @@ class SegmindOperator(BaseOperator):
             "aws_conn_id": self.aws_conn_id,
             "s3_extra_args": check_s3_extra_args(self.s3_extra_args),
         }
+
+    def _open_ledger(self, hook: SegmindHook, otherwise: str | None = None) -> Ledger | None:
+        """Return the ledger that the operator or its connection names, else the one at ``otherwise``, if that is."""
+        location = self.ledger if self.ledger is not None else hook.settings.ledger or otherwise
+        if location is None:
+            return None
+        from airflow_provider_segmind.jobs.ledger import open_ledger
+
+        extra_args = check_s3_extra_args(self.s3_extra_args)
+        return open_ledger(location, aws_conn_id=self.aws_conn_id, s3_extra_args=extra_args)
 
     def _defer(self, trigger: Any, deadline: float | None) -> NoReturn:
         """Defer. Chaos seam: checkpoint_to_wait."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -18,7 +18,7 @@ from airflow_provider_segmind.exceptions import SegmindError, SegmindInputError,
 from airflow_provider_segmind.files.destination import Destination, IfExists, parse_destination
 from airflow_provider_segmind.files.naming import DEFAULT_TEMPLATE, NameTemplate
 from airflow_provider_segmind.operators.base import SegmindOperator
-from airflow_provider_segmind.operators.parameters import check_conn_id
+from airflow_provider_segmind.operators.parameters import check_conn_id, max_tries_of
 
 if TYPE_CHECKING:  # what runs a batch is imported where it runs: Airflow parses DAG files all the time
     from airflow.providers.common.compat.sdk import Context
@@ -120,11 +120,11 @@ class SegmindBatchOperator(SegmindOperator):
         """The model's slug."""
 
     def execute(self, context: Context) -> Summary:
-        """Begin, or go on with what an earlier try has left."""
+        """Begin, or go on with what an earlier try has left. Chaos seam: delivered_to_end."""
         return self._work(context, None)
 
     def execute_complete(self, context: Context, event: Any = None) -> Summary:
-        """Store what has ended and submit the next wave."""
+        """Store what has ended and submit the next wave. Chaos seam: delivered_to_end."""
         return self._work(context, event)
 
     def _work(self, context: Context, event: Any) -> Summary:
@@ -147,18 +147,16 @@ class SegmindBatchOperator(SegmindOperator):
         from airflow_provider_segmind.jobs.batch import BatchRun
         from airflow_provider_segmind.jobs.batch_description import BatchDescription
         from airflow_provider_segmind.jobs.batch_item import ItemWorker
-        from airflow_provider_segmind.jobs.ledger import consumer_of, open_ledger
+        from airflow_provider_segmind.jobs.ledger import consumer_of
 
         destination = check_prefix(self.destination)
         options = self.job_options()
         stored = {"aws_conn_id": self.aws_conn_id, "s3_extra_args": options["s3_extra_args"]}
         ti = context["ti"]
-        tries = getattr(ti, "max_tries", None)
-        tries = tries if isinstance(tries, int) else None
-        ledger = self.ledger or hook.settings.ledger or f"{destination.location.uri}{FOLDER}ledger/"
-        existing = existing_names(destination, aws_conn_id=self.aws_conn_id)
+        ledger = self._open_ledger(hook, f"{destination.location.uri}{FOLDER}ledger/")
+        assert ledger is not None, "it is below the destination if nowhere else"  # noqa: S101
 
-        def describe(item: BatchItem) -> JobDescription:
+        def describe(item: BatchItem, existing: Collection[str] | None) -> JobDescription:
             assert item.name is not None, "an item without a name is never described"  # noqa: S101
             named = destination.named(item.name, existing)
             return self.describe_item(
@@ -168,6 +166,7 @@ class SegmindBatchOperator(SegmindOperator):
         description = BatchDescription(
             self.batch_model,
             self.inputs(destination),
+            lambda most: existing_names(destination, aws_conn_id=self.aws_conn_id, most=most),
             _digest([self.batch_model, self.name_template, destination.location.place, *self.fingerprint()]),
             self.watch,
             self.timeout,
@@ -179,12 +178,12 @@ class SegmindBatchOperator(SegmindOperator):
             self.on_moderation_block == "fail",
         )
         consumer = consumer_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
-        worker = ItemWorker(describe, hook, open_ledger(ledger, **stored), consumer, tries)
+        worker = ItemWorker(describe, hook, ledger, consumer, max_tries_of(ti))
         return BatchRun(
             description,
             worker,
             open_documents(destination.location.below(f"{FOLDER}runs/{_run_folder(ti)}"), **stored),
-            tries,
+            max_tries_of(ti),
             lambda progress: ti.xcom_push(key="progress", value=dict(progress)),
             event,
         )

@@ -15,17 +15,14 @@ from airflow_provider_segmind.exceptions import (
     SegmindSubmitUnknownError,
     TaskFate,
 )
-from airflow_provider_segmind.files.s3 import check_s3_extra_args
 from airflow_provider_segmind.operators.base import SegmindOperator
-from airflow_provider_segmind.operators.parameters import check_conn_id
+from airflow_provider_segmind.operators.parameters import check_conn_id, max_tries_of
 
 if TYPE_CHECKING:  # what runs a job is imported where it runs: Airflow parses DAG files all the time
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_segmind.hooks.segmind import SegmindHook
     from airflow_provider_segmind.jobs.checkpoint import CheckpointStore, ResumeEvent
     from airflow_provider_segmind.jobs.delivery import Facts, JobDescription
-    from airflow_provider_segmind.jobs.ledger import LedgerCheckpoints
     from airflow_provider_segmind.jobs.run import JobRun, Wait, WaitForJob, WaitUntil
 
 
@@ -60,36 +57,24 @@ class SegmindJobOperator(SegmindOperator):
         from airflow_provider_segmind.jobs.run import JobRun
 
         check_conn_id("segmind_conn_id", self.segmind_conn_id)
-        max_tries = getattr(context["ti"], "max_tries", None)
-        tries = max_tries if isinstance(max_tries, int) else None
+        from airflow_provider_segmind.jobs.ledger import consumer_of
+
+        ti, tries = context["ti"], max_tries_of(context["ti"])
         own = TaskCheckpoints(context.get("task_state_store"), tries)
         own.remember(event.checkpoint if event else None)
         with closing(SegmindHook(self.segmind_conn_id)) as hook:
             with self._errors_for_airflow(own):
-                shared = self._open_ledger(context, hook, tries)
-            checkpoints = shared or own
+                ledger = self._open_ledger(hook)
+            consumer = consumer_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index) if ledger else ""
+            checkpoints = ledger.checkpoints(consumer=consumer, max_tries=tries) if ledger else own
             with self._errors_for_airflow(checkpoints):
                 yield JobRun(
                     self.describe_job(),
                     hook,
                     checkpoints,
-                    lambda job: context["ti"].xcom_push(key="request_id", value=job.request_id),
+                    lambda job: ti.xcom_push(key="request_id", value=job.request_id),
                     event,
                 )
-
-    def _open_ledger(self, context: Context, hook: SegmindHook, tries: int | None) -> LedgerCheckpoints | None:
-        """Return this task's view of the ledger, if the operator or its connection names one."""
-        location = self.ledger if self.ledger is not None else hook.settings.ledger
-        if location is None:
-            return None
-        from airflow_provider_segmind.jobs.ledger import consumer_of, open_ledger
-
-        ledger = open_ledger(
-            location, aws_conn_id=self.aws_conn_id, s3_extra_args=check_s3_extra_args(self.s3_extra_args)
-        )
-        ti = context["ti"]
-        consumer = consumer_of(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
-        return ledger.checkpoints(consumer=consumer, max_tries=tries)
 
     def _finish(self, result: Facts | Wait, run: JobRun) -> Facts:
         """Return the facts, or defer to what there is to wait for."""

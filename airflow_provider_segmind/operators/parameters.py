@@ -40,6 +40,12 @@ def check_payloads(payloads: object) -> Sequence[Any]:
     return list(payloads)
 
 
+def max_tries_of(ti: Any) -> int | None:
+    """Return the number of a task instance's last allowed try, which a user's Clear raises; ``None`` if unknown."""
+    tries = getattr(ti, "max_tries", None)
+    return tries if isinstance(tries, int) else None
+
+
 def default_retry_policy() -> Any:
     """Return the retry policy of Segmind's operators, ``None`` before Airflow 3.3, which has none."""
     try:

@@ -175,6 +175,11 @@ def runs(world: World) -> dict[str, Run]:
     world.runs["prefix"] = world.start(
         "segmind_erase_prefix", "erase", source=f"{example}/incoming", destination=f"{example}/erased"
     )
+    for number in range(3):
+        world.s3.upload(photo(80 + number), f"{example}/tonight/cups/{number}.png")
+    world.runs["nightly"] = world.start(
+        "segmind_erase_nightly", "erase", source=f"{example}/tonight/", destination=f"{example}/nightly/"
+    )
     world.runs["any_model"] = world.start(
         "segmind_any_model", "run", image=world.new_photo(), destination=f"{example}/any/"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import pytest
 
@@ -55,6 +56,18 @@ def test_every_photo_under_a_prefix_is_processed(world, runs):
     for task in runs["prefix"].tasks():
         uri = runs["prefix"].facts(task["map_index"])["uri"]
         assert subject_pixels(world.s3.read(uri)["Body"]) == 0
+
+
+def test_a_batch_stores_every_photo_in_its_folder_and_a_manifest_of_them(world, runs):
+    assert runs["nightly"].succeeded()
+    summary = runs["nightly"].facts()
+    assert (summary["total"], summary["completed"], summary["failed"]) == (3, 3, 0)
+    stored = [f"examples/nightly/cups/{number}.png" for number in range(3)]
+    assert world.s3.keys("photos", "examples/nightly/cups/") == stored
+    rows = [json.loads(line) for line in world.s3.read(summary["manifest"])["Body"].splitlines()]
+    assert [row["uri"] for row in rows] == [f"s3://photos/{key}" for key in stored]
+    assert all(subject_pixels(world.s3.read(row["uri"])["Body"]) == 0 for row in rows)
+    assert {world.posts(row["source"]) for row in rows} == {1}
 
 
 def test_images_and_destinations_are_mapped_together(world, runs):

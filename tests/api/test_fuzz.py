@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from airflow_provider_segmind.api import download, gateway, history, polling
 from airflow_provider_segmind.api.models import JobState, SegmindOutput, SegmindResult
 from airflow_provider_segmind.api.operation import Response
-from airflow_provider_segmind.api.parsing import MAX_OUTPUTS, parse_result
-from airflow_provider_segmind.api.rate_limit import MAX_RESET, reset_at
+from airflow_provider_segmind.api.parsing import MAX_OUTPUTS, parse_result, reset_at
+from airflow_provider_segmind.api.rate_limit import MAX_RESET
 from airflow_provider_segmind.exceptions import SegmindError, SegmindServiceError
 
 from .memory_sink import MemorySink

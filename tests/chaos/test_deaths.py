@@ -15,10 +15,10 @@ from chaos.plan import PLAN_VARIABLE, ImagePlan, Plan
 
 REACH_A_POINT = """
 import sys
-from chaos.deaths import _Task
+from chaos.dying_task import DyingTask, ImageDeaths
 
-task = _Task()
-task.stem, task.try_number = sys.argv[1], 1
+task = DyingTask()
+task.begin(ImageDeaths(sys.argv[1]), sys.argv[1], 1)
 task.die_at("mid_upload")
 print("still alive")
 """

@@ -8,7 +8,8 @@ import json
 
 import pytest
 
-from chaos.plan import Plan
+from chaos.draw import Sizes, draw_plan
+from chaos.plan import BATCH_POINTS, SHARING_DAGS, Plan
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,7 @@ from chaos.plan import Plan
     ],
 )
 def test_the_same_seed_gives_the_same_plan_in_every_version(seed, images, deaths, kills, digest):
-    plan = Plan.draw(seed, images, deaths, kills)
+    plan = draw_plan(seed, Sizes(images, deaths, kills))
     values = [
         plan.seed,
         [dataclasses.astuple(image) for image in plan.images],
@@ -30,21 +31,36 @@ def test_the_same_seed_gives_the_same_plan_in_every_version(seed, images, deaths
 
 
 def test_a_plan_has_as_many_images_deaths_and_kills_as_asked_for():
-    plan = Plan.draw(1, images=30, deaths=20, kills=11)
+    plan = draw_plan(1, Sizes(images=30, deaths=20, outside=11))
     assert (len(plan.images), plan.deaths.total(), len(plan.kills)) == (30, 20, 11)
 
 
 def test_only_images_whose_worker_waits_die_while_waiting():
-    plan = Plan.draw(1, images=30, deaths=20, kills=0)
+    plan = draw_plan(1, Sizes(images=30, deaths=20))
     assert {image.route for image in plan.images if "while_waiting" in image.deaths} <= {"wait_url", "wait_inline"}
 
 
 def test_a_plan_survives_its_file(tmp_path):
-    plan = Plan.draw(1, images=30, deaths=20, kills=11)
+    plan = draw_plan(1, Sizes(images=30, deaths=20, outside=11, shared=5, shared_deaths=4, batch=3, batch_deaths=2))
     plan.write(tmp_path / "plan.json")
     assert Plan.read(tmp_path / "plan.json") == plan
 
 
 def test_more_deaths_than_fit_are_refused():
     with pytest.raises(ValueError, match="100 deaths are too many for 3 images"):
-        Plan.draw(1, images=3, deaths=100, kills=0)
+        draw_plan(1, Sizes(images=3, deaths=100))
+
+
+def test_a_plan_with_shared_images_deletes_one_run_of_each_dag_that_shares_them():
+    plan = draw_plan(1, Sizes(shared=10, shared_deaths=12))
+    assert (len(plan.shared), plan.deaths.total()) == (10, 12)
+    assert {deletion.dag_id for deletion in plan.deletions} == set(SHARING_DAGS)
+    assert all(0 < deletion.share < 1 for deletion in plan.deletions)
+
+
+def test_a_plan_with_batches_reaches_every_point_and_deletes_a_run_of_the_second_batch():
+    plan = draw_plan(1, Sizes(batch=300, batch_deaths=22, batch_kills=18))
+    assert [(batch.images, len(batch.deaths), len(batch.kills)) for batch in plan.batches] == [(300, 22, 18)] * 2
+    assert set(plan.batch_deaths) == set(BATCH_POINTS)
+    assert [deletion.dag_id for deletion in plan.deletions] == [plan.batches[1].dag_id]
+    assert plan.kill_count == 80

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from chaos.plan import Plan
+from chaos.draw import Sizes, draw_plan
 from chaos.report import MAX_HISTORIES, build_report, format_report
 from chaos.verdict import Verdict
 
@@ -18,7 +18,7 @@ def report():
 
     def build(verdict):
         return build_report(
-            Plan.draw(6, images=20, deaths=8, kills=4),
+            draw_plan(6, Sizes(images=20, deaths=8, outside=4)),
             verdict,
             command="make chaos SEED=6",
             deaths=Counter(mid_upload=7),

@@ -13,13 +13,13 @@ from importlib.util import find_spec
 
 import pytest
 
-from chaos.deaths import SEAMS, find_function
 from chaos.environment import REPOSITORY, SETTINGS
-from chaos.plan import POINTS
+from chaos.plan import BATCH_POINTS, POINTS
+from chaos.seams import PACKAGE, SEAMS, find_function
 
 MARK = re.compile(r"Chaos seam: ([a-z_]+(?:, [a-z_]+)*)")
 
-each_seam = pytest.mark.parametrize("seam", SEAMS, ids=lambda seam: seam.name)
+each_seam = pytest.mark.parametrize("seam", SEAMS, ids=lambda seam: f"{seam.name} {seam.marked_function}")
 
 
 @each_seam
@@ -34,7 +34,7 @@ def test_the_package_marks_each_seam_with_its_points(seam):
     assert marked == set(seam.points), f"{seam.marked_function} must have a line 'Chaos seam: {', '.join(seam.points)}'"
 
 
-@pytest.mark.parametrize("seam", [seam for seam in SEAMS if seam.caller], ids=lambda seam: seam.name)
+@pytest.mark.parametrize("seam", [seam for seam in SEAMS if seam.caller], ids=lambda seam: f"{seam.name} {seam.caller}")
 def test_an_imported_or_inherited_seam_is_marked_where_it_is_called(seam):
     called = set()
     for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(find_function(seam.caller))))):
@@ -44,7 +44,14 @@ def test_an_imported_or_inherited_seam_is_marked_where_it_is_called(seam):
 
 
 def test_every_point_has_a_seam():
-    assert {point for seam in SEAMS for point in seam.points} == set(POINTS)
+    batch_points = {re.sub("^(before|after)_", "", point) for point in BATCH_POINTS}
+    assert {point for seam in SEAMS for point in seam.points} == {*POINTS, *batch_points}
+
+
+def test_every_mark_in_the_package_is_that_of_a_seam():
+    sources = (path.read_text("utf-8") for path in (REPOSITORY / PACKAGE).rglob("*.py"))
+    marked = {point for source in sources for points in MARK.findall(source) for point in points.split(", ")}
+    assert marked == {point for seam in SEAMS for point in seam.points}
 
 
 def test_the_server_that_task_processes_are_forked_from_can_import_what_it_preloads():

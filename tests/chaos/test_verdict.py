@@ -159,7 +159,7 @@ def test_a_checkpoint_of_no_image_is_a_fault(good):
     assert find_faults(good, checkpoints=(*good.checkpoints, stray)) == (
         [],
         {},
-        ["checkpoints belong to no image: ['defer_url[9]']"],
+        ["checkpoints belong to no image: ['erase_many.defer_url[9]']"],
     )
 
 
@@ -184,7 +184,7 @@ def test_the_state_of_a_checkpoint_is_read_from_its_row_in_the_database(text, st
             "multipart uploads were not completed: ['erased/photo-0000.png']",
         ),
         ({"triggers": 2}, "Airflow still has triggers: 2"),
-        ({"run_state": "running"}, "the DAG run is running"),
+        ({"runs": {"erase_many": {"manual": "running"}}}, "the states of the runs of erase_many are running"),
         ({"leftover_images": ("tmp/x",)}, "temporary files were left behind: ['tmp/x']"),
         ({"logs_with_key": ("logs/airflow.log",)}, "log files contain the API key: ['logs/airflow.log']"),
     ],

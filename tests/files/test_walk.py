@@ -72,3 +72,12 @@ def test_what_only_begins_like_the_prefix_is_not_below_it(remembering_store) -> 
     remembering_store.pipe("/photos/in/a.jpg", b"x")
     remembering_store.pipe("/photos/in2/b.jpg", b"x")
     assert below("memory://photos/in/") == ["a.jpg"]
+
+
+def test_a_listing_of_s3_does_not_go_through_the_state_of_a_batch(s3):
+    for number in range(1001):  # more than a page
+        s3.put(f"erased/_segmind/ledger/{number:04}.json", b"{}")
+    for name in ("A.png", "_segment.png", "z.png"):
+        s3.put(f"erased/{name}")
+
+    assert below(f"s3://{s3.bucket}/erased/") == ["A.png", "_segment.png", "z.png"]

@@ -15,7 +15,8 @@ from airflow_provider_segmind.exceptions import (
 from airflow_provider_segmind.files.documents import open_documents, parse_prefix
 from airflow_provider_segmind.jobs.acquire import SUBMIT_ENDS_WITHIN
 from airflow_provider_segmind.jobs.checkpoint import Checkpoint
-from airflow_provider_segmind.jobs.ledger import MAX_WAITING, Ledger, consumer_of, entry_name, open_ledger
+from airflow_provider_segmind.jobs.ledger import Ledger, consumer_of, open_ledger
+from airflow_provider_segmind.jobs.ledger_entry import MAX_WAITING, entry_name
 from tests.api.world import MODEL, NOON, FakeClock
 from tests.jobs.checkpoints import DAY, DIGEST, FINGERPRINT
 
@@ -147,9 +148,7 @@ def test_a_submit_of_an_earlier_process_of_the_same_task_is_looked_up_at_once(vi
     first = view("a")
     first.read()
     first.write(job(clock))
-    again = view("a")
-    assert again.read() == job(clock)
-    assert again.submit_ended_by(job(clock)) is None
+    assert view("a").read() == job(clock)
 
 
 def test_of_two_tasks_that_found_no_job_one_may_submit(view, clock):
@@ -159,6 +158,28 @@ def test_of_two_tasks_that_found_no_job_one_may_submit(view, clock):
     clock.now += 0.1
     with pytest.raises(SegmindSubmitPendingError, match=r"Another task is submitting.*nothing was submitted"):
         second.write(job(clock))
+
+
+def test_a_task_that_may_not_submit_gets_the_other_ones_job_even_if_that_is_stored_meanwhile(view, clock):
+    first, second = view("a"), view("b")
+    assert first.read() is second.read() is None
+    first.write(job(clock))
+    with pytest.raises(SegmindSubmitPendingError):
+        second.write(job(clock))
+    paid = job(clock, "r1")
+    first.write(paid)
+    first.mark_delivered(paid)
+    assert view("b").read() == paid
+
+
+def test_a_task_that_asked_before_a_job_was_delivered_gets_it_instead_of_submitting(view, clock):
+    slow = view("b")
+    slow.read()
+    deliver(view("a"), clock)
+    with pytest.raises(SegmindSubmitPendingError) as pending:
+        slow.write(job(clock))
+    assert pending.value.look_at == clock.now
+    assert view("b").read().request_id == "r1"
 
 
 def test_of_two_tasks_that_take_over_a_dead_ones_submit_one_may_submit(view, clock):
@@ -298,6 +319,15 @@ def test_storing_an_earlier_job_leaves_the_entry_of_a_newer_one_alone(view, cloc
     submit(view("new run"), clock, "r2")
     view("b").mark_delivered(paid)
     assert (entries(ledger)[0]["request_id"], entries(ledger)[0]["state"]) == ("r2", "submitted")
+
+
+def test_a_job_whose_request_id_could_not_be_written_is_marked_delivered_all_the_same(view, clock, ledger):
+    checkpoints = view("a", 3)
+    checkpoints.read()
+    checkpoints.write(job(clock))
+    resumed = view("a", 3)
+    resumed.mark_delivered(job(clock, "r1"))
+    assert (entries(ledger)[0]["request_id"], entries(ledger)[0]["state"]) == ("r1", "delivered")
 
 
 def test_deliveries_of_the_last_day_and_a_bounded_number_of_waiting_tasks_are_remembered(view, clock, ledger):

@@ -85,6 +85,14 @@ def test_the_submit_of_a_dead_task_is_absent_a_minute_after_it_can_have_ended(wo
     assert posted_at == NOON + SUBMIT_ENDS_WITHIN + LISTED_WITHIN
 
 
+def test_the_submit_of_an_earlier_process_may_have_been_accepted_late(world, view):
+    leave_intent(view, "a")
+    world.clock.now += 1
+    acquire(world, view("a"), history([]))
+    (posted_at,) = (at for request, at in zip(world.requests, world.times, strict=True) if request.method == "POST")
+    assert posted_at == NOON + SUBMIT_ENDS_WITHIN + LISTED_WITHIN
+
+
 def test_a_task_that_searched_the_history_while_another_one_submitted_does_not_submit(world, view):
     leave_intent(view)
     world.clock.now += 1000

@@ -64,6 +64,13 @@ def image_in(content: bytes) -> int:
         return opened.getpixel((0, 0))[0]
 
 
+def number_in(content: bytes) -> int:
+    """Read which job has made a picture."""
+    with Image.open(io.BytesIO(content)) as opened:
+        _, low, high = opened.getpixel((0, 0))
+    return high * 256 + low
+
+
 @dataclass
 class Job:
     """One accepted POST. ``sender`` is who made it, which the service does not know."""

@@ -104,9 +104,9 @@ class Run:
     def __init__(self, operation: Operation[Any], model: ServiceModel, sender: Task) -> None:
         self._operation, self._model, self._sender = operation, model, sender
         self._clock = model.clock
-        self._waits_for: Any = None
+        self.waits_for: Any = None
         self._due = 0.0
-        self._asked_at = self._clock()
+        self.asked_at = self._clock()
         self._steps = 0
         self.done = False
         self.value: Any = None
@@ -115,16 +115,16 @@ class Run:
         self._steps += 1
         assert self._steps <= MAX_STEPS, "an operation without end"
         try:
-            if self._waits_for is None:
+            if self.waits_for is None:
                 asked = next(self._operation)
-            elif isinstance(self._waits_for, Pause):
+            elif isinstance(self.waits_for, Pause):
                 self._clock.reach(self._due)
                 asked = self._operation.send(None)
-            elif isinstance(self._waits_for, RenewKey):
+            elif isinstance(self.waits_for, RenewKey):
                 asked = self._operation.send(True)  # the key was rotated while the job waited
             else:
                 try:
-                    answer = self._model.handle(self._waits_for, self._sender)
+                    answer = self._model.handle(self.waits_for, self._sender)
                 except TransportFailure as failure:
                     asked = self._operation.throw(failure)
                 else:
@@ -132,19 +132,19 @@ class Run:
         except StopIteration as stop:
             self.done, self.value = True, stop.value
             return
-        self._asked_at = self._clock()
+        self.asked_at = self._clock()
         if isinstance(asked, Pause):
             assert 0.0 <= asked.seconds <= 3700.0
             self._due = self._clock() + asked.seconds
-        self._waits_for = asked
+        self.waits_for = asked
 
     def kill(self, *, in_flight: bool) -> None:
         """End the process; ``in_flight``: the request that it waits for reaches the service first, if it is fresh."""
-        if self._clock() - self._asked_at > LONGEST_ON_THE_WAY:
+        if self._clock() - self.asked_at > LONGEST_ON_THE_WAY:
             in_flight = False
-        if in_flight and isinstance(self._waits_for, Request):
+        if in_flight and isinstance(self.waits_for, Request):
             with suppress(TransportFailure, SegmindError):
-                self._model.handle(self._waits_for, self._sender)
+                self._model.handle(self.waits_for, self._sender)
         self._operation.close()
 
 

@@ -4,47 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from airflow_provider_segmind.jobs.checkpoint import Checkpoint
+from tests.model.examples import EXAMPLES, LONGEST, MAX_REQUESTS, ROW_LATE, fates, faults, settings_for, submit_faults
 from tests.model.faults import FAULTS
 from tests.model.service_model import Clock, Fate, Job, ServiceModel, image_in
 from tests.model.tasks import KEY, Task, body_of, image_of
 
-EXAMPLES = int(os.environ.get("SEGMIND_MODEL_EXAMPLES", "1000"))
-RANDOM = bool(os.environ.get("SEGMIND_MODEL_RANDOM"))
-"""Draw other examples in each run. By default they are always the same, so that a failure comes from the change."""
-
-SHRINK = bool(os.environ.get("SEGMIND_MODEL_SHRINK"))
-"""Shorten a failing run: minutes, so only where asked for."""
-
 TASKS = 4
 HEALING_TRIES = 40
-MAX_REQUESTS = 10_000
-LONGEST = 25 * 86_400.0
-"""The history reaches back 31 days: what is unknown for longer is left to people."""
-
-ROW_LATE = (0.0, 0.0, 8.0, 45.0)
-"""Seconds after which a row lands; nothing is promised beyond ``history.LISTED_WITHIN`` after the POST."""
 
 tasks = st.integers(0, TASKS - 1)
-fates = st.builds(
-    Fate,
-    seconds=st.sampled_from((0.5, 3.0, 12.0, 12.0, 45.0, 900.0, 5400.0)),
-    fails=st.sampled_from((False, False, True)),
-    row_late=st.sampled_from(ROW_LATE),
-    shape=st.sampled_from(("images", "text", "inline", "signed", "nothing")),
-)
-faults = st.sampled_from([(kind, name) for kind, table in FAULTS.items() for name in table])
-refused = st.sampled_from(("not sent", "503 in the envelope", "503 in the envelope, slowly"))
-unknown = st.sampled_from(sorted(FAULTS["submit"])) | st.sampled_from([n for n in FAULTS["submit"] if "after" in n])
-submit_faults = st.tuples(st.lists(refused, max_size=2), unknown).map(lambda drawn: [*drawn[0], drawn[1]])
 
 
 class NeverPayTwice(RuleBasedStateMachine):
@@ -246,14 +221,4 @@ class NeverPayTwice(RuleBasedStateMachine):
 
 
 TestNeverPayTwice = NeverPayTwice.TestCase
-TestNeverPayTwice.settings = settings(
-    max_examples=EXAMPLES,
-    stateful_step_count=40,
-    deadline=None,
-    derandomize=not RANDOM,
-    database=None,
-    print_blob=True,
-    suppress_health_check=list(HealthCheck),
-    phases=(Phase.generate, Phase.shrink) if SHRINK else (Phase.generate,),
-    report_multiple_bugs=False,
-)
+TestNeverPayTwice.settings = settings_for(EXAMPLES)

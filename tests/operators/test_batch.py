@@ -27,7 +27,8 @@ class Batch:
         for number, name in enumerate(names):
             path = self.source / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(photo(shade + number))
+            # Of different sizes, so that the request history can tell them apart by their beginnings.
+            path.write_bytes(photo(shade + number, size=(120 + number, 90)))
 
     def task(self, *, run_id=None, operator=BriaEraseForegroundBatchOperator, **options):
         self.runs += 1
@@ -167,6 +168,16 @@ def test_a_batch_without_any_input_succeeds(segmind, batch, images):
     summary = batch.task(**({} if images == "prefix" else {"images": images})).run()
 
     assert (summary["total"], len(segmind.jobs)) == (0, 0)
+
+
+def test_a_result_that_another_run_stores_meanwhile_is_not_paid_for_again(segmind, batch):
+    batch.put("a.png", "b.png")
+    slow = batch.task(max_wave=1)
+    deferral = slow.submit()
+    batch.task().run()
+    outcome = slow.resume(slow.wait(deferral))
+
+    assert (len(segmind.jobs), outcome["completed"], outcome["skipped"]) == (2, 1, 1)
 
 
 def test_a_batch_works_in_waves(segmind, batch):

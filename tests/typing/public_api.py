@@ -33,8 +33,8 @@ from airflow_provider_segmind.exceptions import (
     SegmindRequestError,
 )
 from airflow_provider_segmind.hooks.segmind import SegmindHook
-from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
-from airflow_provider_segmind.operators.segmind import SegmindRunModelOperator
+from airflow_provider_segmind.operators.bria import BriaEraseForegroundBatchOperator, BriaEraseForegroundOperator
+from airflow_provider_segmind.operators.segmind import SegmindRunModelBatchOperator, SegmindRunModelOperator
 from airflow_provider_segmind.triggers.segmind import SegmindJobTrigger
 
 MODEL = "bria-erase-foreground"
@@ -111,6 +111,24 @@ def exceptions_form_a_tree(hook: SegmindHook) -> float | str | None:
 
 
 def operators_are_made() -> None:
+    BriaEraseForegroundBatchOperator(
+        task_id="erase_all",
+        images="s3://photos/incoming/**/*.jpg",
+        destination="s3://photos/erased/",
+        name_template="{folder}/{stem}.{ext}",
+        if_exists="skip",
+        max_wave=500,
+        max_transfers=8,
+        max_failures=0.05,
+        max_cost=50.0,
+        watch="history",
+        ledger="s3://photos/ledger/",
+        timeout=timedelta(minutes=10),
+        on_moderation_block="skip",
+    )
+    SegmindRunModelBatchOperator(
+        task_id="run_all", model=MODEL, payloads=[{"image": "s3://photos/cup.jpg"}], destination="s3://photos/any/"
+    )
     BriaEraseForegroundOperator(
         task_id="erase",
         image="s3://photos/cup.jpg",

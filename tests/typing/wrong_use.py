@@ -8,7 +8,7 @@ Nothing here is run. Each wrong call has a ``type: ignore`` with the expected er
 from __future__ import annotations
 
 from airflow_provider_segmind.hooks.segmind import SegmindHook
-from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
+from airflow_provider_segmind.operators.bria import BriaEraseForegroundBatchOperator, BriaEraseForegroundOperator
 from airflow_provider_segmind.operators.segmind import SegmindRunModelOperator
 from airflow_provider_segmind.triggers.segmind import SegmindJobTrigger
 
@@ -25,6 +25,7 @@ def the_hook_is_used_wrongly(hook: SegmindHook) -> None:
 def operators_are_made_wrongly() -> None:
     BriaEraseForegroundOperator(task_id="erase")  # type: ignore[call-arg]
     BriaEraseForegroundOperator(task_id="erase", image="a.jpg", image_delivery="post")  # type: ignore[arg-type]
+    BriaEraseForegroundBatchOperator(task_id="erase", images=["a.jpg"])  # type: ignore[call-arg]
     SegmindRunModelOperator(task_id="run", model="bria-erase-foreground", payload=["a.jpg"])  # type: ignore[arg-type]
 
 
