@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,9 @@ from typing import Any
 from cluster.airflow_records import AirflowRecords, seconds_of_parts
 from cluster.environment import Environment
 from cluster.limit import LimitUse, measure_limit_use
+
+S3_REQUEST = re.compile(r'"(?:\x1b\[[\d;]*m)*([A-Z]+) /')
+"""A request in the log of the S3 server, which may be coloured."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class Snapshot:
     :param rows: inserted rows by table
     :param size: the size of the database in bytes
     :param cpu: seconds of CPU by kind of process
+    :param s3: requests to S3 by method
     """
 
     time: float
@@ -31,6 +37,7 @@ class Snapshot:
     rows: Mapping[str, float]
     size: int
     cpu: Mapping[str, float]
+    s3: Mapping[str, float]
 
     @classmethod
     def take(cls, environment: Environment, records: AirflowRecords) -> Snapshot:
@@ -43,6 +50,7 @@ class Snapshot:
             records.inserted_rows(),
             records.size(),
             environment.cpu_seconds(),
+            Counter(S3_REQUEST.findall(environment.s3.process.log.read_text("utf-8", "replace"))),
         )
 
 
@@ -84,6 +92,7 @@ class Costs:
             },
             "worker_parts": after.parts - before.parts,
             "worker_seconds_an_image": round((after.worker_seconds - before.worker_seconds) / self.images, 3),
+            "s3_requests_an_image": self._an_image(after.s3, before.s3),
             "rows_an_image": self._an_image(after.rows, before.rows),
             "database_bytes_an_image": round((after.size - before.size) / self.images),
             "cpu_seconds_an_image": self._an_image(after.cpu, before.cpu),

@@ -70,6 +70,7 @@ def format_report(report: Mapping[str, Any]) -> str:
             f"{dag_id}: {cost['images']} images in {cost['seconds']:.0f} s, {cost['images_a_minute']:.0f} a minute",
             f"  requests an image: {_counts(cost['requests_an_image'])}; busiest minute {cost['busiest_minute']}",
             f"  parts of tasks: {cost['worker_parts']}; worker slots: {cost['worker_seconds_an_image']:g} s an image",
+            f"  requests to S3 an image, Segmind's own included: {_counts(cost['s3_requests_an_image'])}",
             f"  rows an image: {_counts(cost['rows_an_image'])}",
             f"  size of the database: {cost['database_bytes_an_image']} bytes an image",
             f"  CPU seconds an image: {_counts(cost['cpu_seconds_an_image'])}",
