@@ -32,8 +32,11 @@ from benchmarks import (
     waiting,
     worker_parts,
 )
+from benchmarks.batch import runs, scenarios
+from benchmarks.batch.scenarios import Scenarios
 from benchmarks.tables import table
 from benchmarks.ways_to_wait import WAYS
+from chaos.postgres import PostgresMissingError
 
 PACKAGES = ("apache-airflow", "aiohttp", "httpx", "httpx-aiohttp", "httpx2", "boto3", "segmind")
 LAW = poll_schedule.LAWS[1]
@@ -53,10 +56,11 @@ class Size(NamedTuple):
     warm_images: int
     cold_images: int
     imports: int
+    batches: Scenarios
 
 
-FULL = Size(3, 10_000, 1000, 8.0, 12.0, 9, 4, 15)
-QUICK = Size(1, 200, 20, 2.0, 5.0, 2, 1, 3)
+FULL = Size(3, 10_000, 1000, 8.0, 12.0, 9, 4, 15, scenarios.FULL)
+QUICK = Size(1, 200, 20, 2.0, 5.0, 2, 1, 3, scenarios.QUICK)
 
 
 def say(words: str) -> None:
@@ -124,6 +128,18 @@ def worker_sections(size: Size) -> Sections:
     yield "The check before paying", worker_parts.checks_as_markdown(checks)
 
 
+def batch_sections(size: Size) -> Sections:
+    """Measure whole runs in real Airflow, if there is a PostgreSQL server."""
+    try:
+        tables, wrong = runs.measure(size.batches)
+    except PostgresMissingError as error:
+        yield "Whole runs", f"Not measured: {error}"
+        return
+    yield from tables.items()
+    if wrong:
+        yield "What went wrong in the whole runs", "\n".join(f"* {fault}" for fault in wrong)
+
+
 def sections(size: Size, images: Path) -> Sections:
     """Measure everything, and draw the plots."""
     yield from waiting_sections(size, images)
@@ -142,6 +158,7 @@ def sections(size: Size, images: Path) -> Sections:
     say("poll schedules")
     plots.draw_frontier(images / "poll-frontier.svg", LAW)
     yield "Poll schedules", poll_schedule.as_markdown(poll_schedule.measure((LAW,)))
+    yield from batch_sections(size)
 
 
 def page(size: Size, command: str, images: Path) -> str:

@@ -24,6 +24,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 from urllib.request import Request, urlopen
 
+from benchmarks.http_server import HttpConnection, HttpRequest, HttpResponse
+
 MODEL = "bria-erase-foreground"
 FILE_BYTES = 1_500_000
 
@@ -69,8 +71,8 @@ class Statistics:
         self.most_connections = self.open_connections
 
 
-class Service(asyncio.Protocol):
-    """One HTTP/1.1 connection."""
+class Service(HttpConnection):
+    """One connection to the service."""
 
     statistics = Statistics()
     job_seconds, sigma, port = 12.0, 0.15, 0
@@ -79,8 +81,7 @@ class Service(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport, self._received = transport, bytearray()
+        super().connection_made(transport)
         statistics = self.statistics
         statistics.open_connections += 1
         statistics.most_connections = max(statistics.most_connections, statistics.open_connections)
@@ -89,31 +90,14 @@ class Service(asyncio.Protocol):
         """Count the connection no longer."""
         self.statistics.open_connections -= 1
 
-    def data_received(self, data: bytes) -> None:
-        """Answer each request that is complete."""
-        self._received += data
-        while (end := self._received.find(b"\r\n\r\n")) >= 0:
-            head = bytes(self._received[:end])
-            length = 0
-            if (at := head.lower().find(b"content-length:")) >= 0:
-                length = int(head[at + 15 :].split(b"\r\n", 1)[0])
-            if len(self._received) < end + 4 + length:
-                return
-            del self._received[: end + 4 + length]
-            method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ", 2)
-            status, kind, body = self._answer(method, path.partition("?")[0])
-            self._transport.write(
-                b"HTTP/1.1 %d -\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n" % (status, kind, len(body))
-            )
-            self._transport.write(body)
-
-    def _answer(self, method: str, path: str) -> tuple[int, bytes, bytes]:
-        parts = path.strip("/").split("/")
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """Answer as Segmind would."""
+        parts = request.path.strip("/").split("/")
         if parts[0] == "files":
             self.statistics.requests["file"] += 1
-            return 200, b"image/png", self.file
-        status, body = self._json(method, parts)
-        return status, b"application/json", json.dumps(body).encode()
+            return HttpResponse(200, self.file, "image/png")
+        status, body = self._json(request.method, parts)
+        return HttpResponse.of_json(body, status)
 
     def _json(self, method: str, parts: list[str]) -> tuple[int, dict[str, Any]]:
         statistics = self.statistics

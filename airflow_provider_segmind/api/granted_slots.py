@@ -56,15 +56,15 @@ class GrantedSlots:
             handed.setdefault(origin, []).append([second - now, self._counts[origin][second]])
         return handed
 
-    def take_over(self, value: object, now: float, earliest: float, latest: float) -> Iterator[tuple[int, int]]:
+    def take_over(self, value: object, now: float, latest: float) -> Iterator[tuple[int, int]]:
         """
         Take over what :meth:`as_json` returned in another process; yield the seconds and counts that were not known.
 
         :param now: the ``now`` of that call
-        :param earliest: epoch seconds; what is before it, or after ``latest``, is ignored, as is all that is damaged
+        :param latest: epoch seconds; what is after it is ignored, as is all that is damaged
         """
         for origin, pairs in value.items() if isinstance(value, Mapping) else ():
-            if not isinstance(origin, str) or len(origin) > 16 or origin == self.origin or not isinstance(pairs, list):
+            if not isinstance(origin, str) or len(origin) > 16 or not isinstance(pairs, list):
                 continue
             for pair in pairs[:MAX_HANDED]:
                 numbers = [parse_number(each) for each in pair] if isinstance(pair, list) and len(pair) == 2 else [None]
@@ -72,7 +72,7 @@ class GrantedSlots:
                     continue
                 second, count = int(now + (numbers[0] or 0.0)), int(min(numbers[1] or 0.0, MAX_COUNT))
                 known = self._counts.get(origin, {}).get(second, 0)
-                if earliest <= second <= latest and count > known:
+                if second <= latest and count > known:
                     self._counts.setdefault(origin, {})[second] = count
                     yield second, count - known
             if origin in self._counts:

@@ -260,9 +260,8 @@ class RateLimiter:
             return
         with self._lock:
             internal = self._monotonic(now)
-            earliest = now - max(self._window, WINDOW) - 1
             slots = list(self._granted)
-            for second, count in self._slots.take_over(value.get("slots"), at, earliest, now + WINDOW):
+            for second, count in self._slots.take_over(value.get("slots"), at, now + WINDOW):
                 # The slot was granted at some time in that second; to assume its end is safe.
                 slots += [min(second + 1.0 + self._offset, internal)] * count
                 if self._configured is None:

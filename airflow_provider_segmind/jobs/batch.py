@@ -84,10 +84,13 @@ class BatchRun:
         """Do one part; return the summary where nothing is left to do."""
         self._open()
         try:
-            self._collect()
+            if self.event is not None:
+                self._take_event(self.event)
+            # Submits go first: the limit's window is open now, and what is stored before them delays all later ones.
             if self.state.stopped is None:
                 self.submits.submit(self._budget())
-            self.submits.raise_failure()
+            self._collect()
+            self.submits.allow(self._budget())
         except Exception:
             # What is in flight stands in the ledger. The state saves the next try the search for it.
             with suppress(Exception):
@@ -164,8 +167,6 @@ class BatchRun:
 
     def _collect(self) -> None:
         """Store the results of the jobs that have ended."""
-        if self.event is not None:
-            self._take_event(self.event)
         ended = [job for job in self.state.in_flight if job.ended]
         records = self._records(ended)
         free = self.api.limiter.slots_free(time.time())

@@ -77,13 +77,18 @@ class BatchSubmits:
         """Submit as many inputs as the limit, the wave and the budget allow now."""
         now = time.time()
         self._part_ends = now + PART_SECONDS
-        self._affordable = budget.jobs_left(len(self.state.in_flight))
+        self.allow(budget)
         if self.pending:
             self._wait_for_window(MAX_SUBMIT_WAIT)
         for item, outcome in each_in_threads(self.worker.submit, self._next_to_submit, self.description.max_transfers):
             self._running -= 1
             self._take_outcome(item, outcome)
         self.pending.extend(item for _, item in self._postponed)
+
+    def allow(self, budget: Budget) -> None:
+        """Take note of what may still be spent, which changes when what jobs have cost becomes known."""
+        self._affordable = budget.jobs_left(len(self.state.in_flight))
+        self._running = self._submitted = 0
 
     def _next_to_submit(self) -> BatchItem | None:
         """Return the next input, ``None`` where none may be submitted before one of those that run is done."""
@@ -95,7 +100,7 @@ class BatchSubmits:
             return None
         if self._budget_is_used():
             return None
-        room = self.description.max_wave - len(self.state.in_flight)
+        room = self._room()
         if self._running >= room:
             return None
         is_open = self._running < self._pacing.submits_now(now, room)
@@ -103,6 +108,16 @@ class BatchSubmits:
             return None
         self._running += 1
         return self.pending.popleft()
+
+    def _room(self) -> int:
+        """
+        Return how many more jobs may be in flight.
+
+        Those that have ended make room for others at once. But no more than a wave of them waits to be stored, so that
+        nothing is bought for a destination that takes no results.
+        """
+        ended = sum(job.ended for job in self.state.in_flight)
+        return self.description.max_wave + min(ended, self.description.max_wave) - len(self.state.in_flight)
 
     def _budget_is_used(self) -> bool:
         """Return whether the jobs of this part are all that `max_cost` allows, until some have ended."""
@@ -166,7 +181,7 @@ class BatchSubmits:
             opens_at = self._resume_at
             moments.append(opens_at)
         elif len(self.pending) > len(self._postponed) and self.why_stopped() is None and not self._budget_is_used():
-            if len(self.state.in_flight) >= self.description.max_wave:
+            if self._room() <= 0:
                 moments.append(now + FULL_WAVE_SECONDS)
             else:
                 opens_at = self._next_window(now)

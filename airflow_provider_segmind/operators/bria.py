@@ -102,13 +102,14 @@ class BriaEraseForegroundBatchOperator(SegmindBatchOperator):
         self,
         *,
         images: Any,
+        destination: Any,
         image_delivery: ImageDelivery = "auto",
         preserve_alpha: bool | str = True,
         visual_input_content_moderation: bool | str = False,
         visual_output_content_moderation: bool | str = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(destination=destination, **kwargs)
         check_choice("image_delivery", image_delivery, ImageDelivery)
         self.images = images
         self.image_delivery = image_delivery

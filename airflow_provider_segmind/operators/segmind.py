@@ -79,8 +79,8 @@ class SegmindRunModelBatchOperator(SegmindBatchOperator):
     template_fields: Sequence[str] = ("model", "payloads", *SegmindBatchOperator.template_fields)
     template_fields_renderers = {"payloads": "json"}  # noqa: RUF012 - Airflow's own attribute
 
-    def __init__(self, *, model: str, payloads: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, model: str, payloads: Any, destination: Any, **kwargs: Any) -> None:
+        super().__init__(destination=destination, **kwargs)
         self.model = model
         self.payloads = payloads
         self._check("model", lambda _, value: check_model(value))

@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from airflow_provider_segmind.api.granted_slots import GrantedSlots
 from airflow_provider_segmind.api.learned_limit import FIRST_LIMIT, LEARNED_WINDOW, RAISE_AFTER
 from airflow_provider_segmind.api.rate_limit import ANSWERED_WITHIN, WINDOW, RateLimiter
 
@@ -67,6 +68,24 @@ def test_a_later_hand_over_adds_only_what_is_new():
     granted(first, 2, NOON + 0.5)
     second.take_over(handed(first, NOON + 0.6), NOON + 0.6)
     assert second.slots_free(NOON + 0.6) == 5
+
+
+def test_a_hand_over_that_arrives_after_a_later_one_changes_nothing():
+    first, second = RateLimiter(10), RateLimiter(10)
+    granted(first, 2, NOON + 0.2)
+    early = handed(first, NOON + 0.3)
+    granted(first, 2, NOON + 0.4)
+    late = handed(first, NOON + 0.5)
+    for value in (late, early, late):
+        second.take_over(value, NOON + 0.6)
+    assert second.slots_free(NOON + 0.6) == 6
+
+
+def test_counts_that_are_too_old_to_matter_are_not_kept():
+    slots = GrantedSlots()
+    for second in range(10_000):
+        slots.count(second, second - 60)
+    assert len(slots.as_json(10_000)[slots.origin]) == 61
 
 
 def test_slots_of_the_process_before_the_last_are_handed_on():
@@ -142,11 +161,11 @@ def test_the_next_process_raises_a_learned_limit_when_the_first_would_have_raise
     first = RateLimiter()
     first.refused(NOON, NOON + 60)
     learned = first.requests_per_minute
-    second = successor(first, NOON + 10)
-    due = NOON + 60 + RAISE_AFTER + 1
-    for at in (NOON + 100, NOON + 100.1):
-        take(second, at)
-    take(second, due)
+    assert [take(first, NOON + 100) for _ in range(2)] == [True, False]  # one has to wait because of the limit
+    second = successor(first, NOON + 101)
+    take(second, NOON + 60 + RAISE_AFTER - 1)
+    assert second.requests_per_minute == learned
+    take(second, NOON + 60 + RAISE_AFTER + 1)
     assert second.requests_per_minute > learned
 
 

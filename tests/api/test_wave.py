@@ -196,15 +196,50 @@ def test_watchers_keep_to_the_limit_together():
     assert max(sum(start <= at < start + 60 for at in world.times) for start in world.times) <= 100
 
 
+def test_watchers_that_are_not_needed_any_more_end():
+    _, _, world = watched([5.0, 300.0], watchers=16)
+    assert len(world.pauses) < 250  # one watcher looks for work every 2 s
+
+
+def test_a_job_that_ends_in_the_history_during_its_last_poll_has_not_timed_out():
+    world = World()
+    service = WaveService(world, {"r0": 18.0, "r1": 18.0})
+    wave = wave_of(world, service, timeout=18.0, watch="history")
+    reader, poller = wave.watcher(), wave.watcher()
+    page = until_it_asks(world, reader)
+    world.clock.now = NOON + 18
+    poll = until_it_asks(world, poller)
+    world.run_all([going_on(reader, service(page))], service)
+    world.run_all([going_on(poller, status("PROCESSING"))], service)
+    assert poll.url.endswith("/status")
+    assert (wave.ended, wave.timed_out) == ({"r0", "r1"}, set())
+
+
+def until_it_asks(world, operation):
+    """Run an operation to its first request, and return that."""
+    step = next(operation)
+    while isinstance(step, Pause):
+        world.clock.now += step.seconds
+        step = operation.send(None)
+    return step
+
+
+def going_on(operation, reply):
+    """Go on with an operation that waits for a reply."""
+    try:
+        step = operation.send(reply)
+        while True:
+            step = operation.send((yield step))
+    except StopIteration:
+        return
+
+
 def test_a_watcher_that_is_cancelled_leaves_its_job_to_the_others():
     world = World()
     service = WaveService(world, {"r0": -1.0})
     wave = wave_of(world, service)
     cancelled = wave.watcher()
-    step = next(cancelled)
-    while isinstance(step, Pause):
-        world.clock.now += step.seconds
-        step = cancelled.send(None)
+    until_it_asks(world, cancelled)
     cancelled.close()
     world.run_all([wave.watcher()], service)
     assert wave.ended == {"r0"}

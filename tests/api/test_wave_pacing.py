@@ -37,6 +37,12 @@ def test_submits_of_the_last_minute_count():
     assert pacing.submits_now(NOON + 72, 1000) == 194
 
 
+def test_a_caller_that_waits_for_slots_may_use_those_of_submits_that_are_a_minute_old_by_then():
+    pacing = WavePacing(RateLimiter(600), 3.1, [(NOON, 194)])
+    assert pacing.submits_now(NOON + 50, 1000) == 0
+    assert pacing.submits_now(NOON + 50, 1000, within=20) == 194
+
+
 def test_the_window_opens_when_enough_submits_are_a_minute_old():
     pacing = WavePacing(RateLimiter(600), 3.1, [(NOON + 10, 60), (NOON, 100)])
     assert pacing.opens_at(NOON + 20, 30) == NOON + 20

@@ -37,6 +37,15 @@ def documents(prefix: str) -> DocumentStore:
     return open_at(prefix)
 
 
+@pytest.fixture
+def _replaces_conditionally(request, prefix: str) -> None:
+    """Skip for an S3 server that ignores ``If-Match``, as moto did before it knew it."""
+    if prefix.startswith("s3:"):
+        s3 = request.getfixturevalue("s3")
+        if httpx.put(f"{s3.url}/{s3.bucket}/probe", headers={"If-Match": '"0"'}).is_success:
+            pytest.skip("this S3 server ignores If-Match")
+
+
 # ---------------------------------------------------------------------- any store
 
 
@@ -63,6 +72,7 @@ def test_a_document_is_replaced_by_whoever_has_read_its_present_version(document
     assert second == documents.read("a.json").version != first
 
 
+@pytest.mark.usefixtures("_replaces_conditionally")
 def test_a_document_that_has_changed_since_it_was_read_is_not_replaced(documents):
     first = documents.create("a.json", b"first")
     documents.write("a.json", b"second")
@@ -70,6 +80,7 @@ def test_a_document_that_has_changed_since_it_was_read_is_not_replaced(documents
     assert documents.read("a.json").data == b"second"
 
 
+@pytest.mark.usefixtures("_replaces_conditionally")
 def test_a_document_that_was_deleted_since_it_was_read_is_not_replaced(documents):
     first = documents.create("a.json", b"first")
     documents.delete("a.json")
@@ -113,6 +124,7 @@ def test_of_many_that_create_a_document_at_once_one_succeeds(prefix):
     assert open_at(prefix).read("a.json").data == b"%d" % next(i for i, version in enumerate(created) if version)
 
 
+@pytest.mark.usefixtures("_replaces_conditionally")
 @pytest.mark.parametrize("prefix", ["s3", "file"], indirect=True)
 def test_of_many_that_replace_a_version_at_once_one_succeeds(prefix):
     first = open_at(prefix).create("a.json", b"first")

@@ -27,8 +27,8 @@ class Batch:
         for number, name in enumerate(names):
             path = self.source / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Of different sizes, so that the request history can tell them apart by their beginnings.
-            path.write_bytes(photo(shade + number, size=(120 + number, 90)))
+            # Of different sizes and above 1 KB, so that the request history can tell them apart by their beginnings.
+            path.write_bytes(photo(shade + number, size=(480 + number, 360)))
 
     def task(self, *, run_id=None, operator=BriaEraseForegroundBatchOperator, **options):
         self.runs += 1

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,13 @@ from airflow_provider_segmind.exceptions import (
     SegmindOutputError,
     SegmindSubmitPendingError,
 )
+from airflow_provider_segmind.files.destination import parse_destination
 from airflow_provider_segmind.files.documents import FileDocuments
+from airflow_provider_segmind.hooks.segmind import SegmindHook
 from airflow_provider_segmind.jobs import ledger as module
-from airflow_provider_segmind.jobs.ledger import LedgerCheckpoints
+from airflow_provider_segmind.jobs.descriptions import describe_image_job
+from airflow_provider_segmind.jobs.ledger import LedgerCheckpoints, open_ledger
+from airflow_provider_segmind.jobs.run import JobRun
 from airflow_provider_segmind.operators.bria import BriaEraseForegroundOperator
 from tests.operators.task import Crash
 from tests.photos import photo, subject_pixels
@@ -175,15 +180,20 @@ def test_two_tasks_on_one_image_share_its_job_and_each_store_its_result(task, se
     assert all(subject_pixels(Path(facts["uri"]).read_bytes()) == 0 for facts in (first, second))
 
 
-def test_tasks_that_start_on_one_image_at_the_same_moment_share_its_job(task, segmind, quick_looks):
-    tasks = [task(f"run-{number}", deferrable=False) for number in range(4)]
+def test_jobs_that_start_on_one_image_at_the_same_moment_are_one(segmind, image, folder, tmp_path, quick_looks):
     together, stored = threading.Barrier(4), []
 
-    def run(one):
-        together.wait()
-        stored.append(one.run()["uri"])
+    def run(number):  # without an operator, which Airflow 2 runs in the main thread only
+        destination = parse_destination(str(tmp_path / f"{number}.png"))
+        description = describe_image_job(
+            "bria-erase-foreground", image, {"preserve_alpha": True}, destination=destination, poll_interval=0.1
+        )
+        checkpoints = open_ledger(folder).checkpoints(consumer=f"run-{number}", max_tries=0)
+        with closing(SegmindHook()) as hook:
+            together.wait()
+            stored.append(JobRun(description, hook, checkpoints, lambda job: None).submit()["uri"])
 
-    threads = [threading.Thread(target=run, args=[one]) for one in tasks]
+    threads = [threading.Thread(target=run, args=[number]) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
