@@ -9,7 +9,7 @@ WORKERS ?= 4
 PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-stop test test-fast model coverage matrix chaos bench lint package constraints clean
+.PHONY: help demo demo-stop test test-fast model coverage matrix chaos cluster bench lint package constraints clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ matrix: .venv/ready ## run the tests of hooks, triggers, operators and files on 
 chaos: .venv/ready ## process hundreds of images with real Airflow and PostgreSQL while more than 100 processes are killed. SEED=n: repeat a plan. REPORT=file.json
 	@$(BIN)/python -m chaos $(if $(SEED),--seed=$(SEED)) $(if $(REPORT),--report=$(REPORT)) $(ARGS)
 
+cluster: .venv/cluster ## process 400 images with two Celery workers and two triggerers, of which some are killed. REPORT=file.json
+	@$(BIN)/python -m cluster $(if $(REPORT),--report=$(REPORT)) $(ARGS)
+
 bench: .venv/bench ## run all benchmarks (15 minutes) and write docs/benchmark-results.md. RUNS=n: how often. QUICK=1: only check that they run
 	@$(BIN)/python -m benchmarks $(if $(RUNS),--runs=$(RUNS)) $(if $(QUICK),--quick)
 
@@ -63,4 +66,8 @@ clean: ## remove the virtual environments, build results and caches
 
 .venv/bench: .venv/ready
 	@$(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt --no-build-isolation --editable ".[bench]"
+	@touch $@
+
+.venv/cluster: .venv/ready
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt --no-build-isolation --editable ".[cluster]"
 	@touch $@

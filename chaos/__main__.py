@@ -28,11 +28,11 @@ from chaos.evidence import Evidence, gather_evidence
 from chaos.image_history import describe_history
 from chaos.killer import Killer
 from chaos.plan import Plan
-from chaos.postgres import PostgresMissingError
 from chaos.report import build_report, format_report
 from chaos.verdict import Verdict, judge
 from demo.process import ProcessFailedError, tail
 from demo.stack import Stack
+from demo.system_packages import ServerMissingError
 
 TIMEOUT = 18 * 60
 """Seconds for the images. Starting everything takes half a minute to a minute on top."""
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if error.log:
                     print(f"The end of its log:\n{tail(error.log, 40)}", file=sys.stderr)
                 raise
-    except PostgresMissingError as error:
+    except ServerMissingError as error:
         print(error, file=sys.stderr)
         return 2
     except (ProcessFailedError, TimeoutError) as error:

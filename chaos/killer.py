@@ -15,7 +15,6 @@ import psutil
 
 from chaos.environment import Environment
 from chaos.plan import OutsideKill, Plan, Target
-from demo.process import Process
 
 TASK_PROCESS = re.compile(r"^airflow worker -- [0-9a-f]{8}-")
 """The title of a task process. The title of its supervisor, a worker of the executor, is a different one."""
@@ -140,7 +139,7 @@ class Killer:
         if target == "postgres":
             self.environment.postgres.crash()
         elif target.endswith("_host"):
-            _kill_with_descendants(process)
+            process.kill_tree()
         else:
             process.kill()
         self._restart_at[name] = now + kill.downtime
@@ -158,15 +157,3 @@ class Killer:
             self._victims.choice(tasks).kill()
             return True
         return False
-
-
-def _kill_with_descendants(process: Process) -> None:
-    """Kill a component and everything that it started, directly or not."""
-    if process.guardian_pid is None:
-        return
-    descendants: list[psutil.Process] = []
-    with contextlib.suppress(psutil.Error):
-        descendants = psutil.Process(process.guardian_pid).children(recursive=True)
-    for descendant in descendants:
-        with contextlib.suppress(psutil.Error):
-            descendant.kill()

@@ -17,6 +17,7 @@ import psutil
 from demo.ports import free_ports
 from demo.process import Process, ProcessFailedError
 from demo.stack import Stack
+from demo.system_packages import ServerMissingError, install
 
 USER, DATABASE = "postgres", "airflow"
 SEARCHED_FOLDERS = ("/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt", "/usr/local/opt")
@@ -34,23 +35,15 @@ SETTINGS = {
 }
 
 
-class PostgresMissingError(Exception):
-    """There is no PostgreSQL server on this machine. The message says how to install one."""
-
-
 def find_or_install() -> Path:
     """Return the folder of ``initdb`` and ``postgres``. On Debian as root, install them if they are missing."""
     if found := _find():
         return found
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        print("PostgreSQL is missing. Installing it with apt-get.", flush=True)
-        env = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["update"], ["install", "--yes", "--no-install-recommends", "postgresql"]):
-            subprocess.run(["apt-get", "--quiet", *command], env=env, check=True, stdout=subprocess.DEVNULL)
-        if found := _find():
-            return found
-    raise PostgresMissingError(
-        "The chaos run needs a PostgreSQL server (initdb and postgres, 13 or newer). Install it with `apt-get install "
+    install("postgresql", "PostgreSQL")
+    if found := _find():
+        return found
+    raise ServerMissingError(
+        "A PostgreSQL server (initdb and postgres, 13 or newer) is missing. Install it with `apt-get install "
         "postgresql`, `dnf install postgresql-server` or `brew install postgresql`. It does not have to be running."
     )
 

@@ -117,13 +117,18 @@ class Airflow:
         """Create the tables of the database. Required before :meth:`start`."""
         self.run("db", "migrate", timeout=timeout)
 
-    def start(self, component: str) -> Process:
+    def start(
+        self, component: str, *options: str, name: str | None = None, settings: Mapping[str, str] | None = None
+    ) -> Process:
         """
         Start one component.
 
-        :param component: one of :data:`COMPONENTS`
+        :param component: one of :data:`COMPONENTS`, or any other command that serves
+        :param options: its options
+        :param name: the name of its process, for a component of which several run; by default the component's
+        :param settings: environment variables for this process only
         """
-        return self._start(component, component)
+        return self._start(name or component, *component.split(), *options, settings=settings)
 
     def run(self, *arguments: str, timeout: float = 120) -> str:
         """
@@ -189,9 +194,10 @@ class Airflow:
                         "Another program has taken a port that was chosen for Airflow. Try again.", process.log
                     )
 
-    def _start(self, name: str, *arguments: str) -> Process:
+    def _start(self, name: str, *arguments: str, settings: Mapping[str, str] | None = None) -> Process:
+        command = [sys.executable, "-m", "airflow", *arguments]
         # After a SIGTERM the scheduler waits for its workers for a long time, so the grace period is short.
-        return self.stack.start(name, [sys.executable, "-m", "airflow", *arguments], env=self.env, grace=1.0)
+        return self.stack.start(name, command, env=self.env | dict(settings or {}), grace=1.0)
 
     def _log_to_read(self) -> Path | None:
         for name in ("airflow", *COMPONENTS):

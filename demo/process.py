@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 GUARDIAN = Path(__file__).with_name("guardian.py")
 TAIL_BYTES = 64 * 1024
 
@@ -158,6 +160,27 @@ class Process:
         if self.running and self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+    def kill_tree(self) -> None:
+        """SIGKILL this process and everything that it started, directly or not, as when a machine fails."""
+        for member in self._tree():
+            with contextlib.suppress(psutil.Error):
+                member.kill()
+
+    def cpu_seconds(self) -> float:
+        """Return the seconds of CPU that this process and everything that it started have used until now."""
+        total = 0.0
+        for member in self._tree():
+            with contextlib.suppress(psutil.Error):
+                total += sum(member.cpu_times()[:4])  # user and system, its own and those of its ended children
+        return total
+
+    def _tree(self) -> list[psutil.Process]:
+        """Return this process and its descendants, also those whose parent has ended: the guardian adopts them."""
+        if self._guardian is not None:
+            with contextlib.suppress(psutil.Error):
+                return psutil.Process(self._guardian.pid).children(recursive=True)
+        return []
 
     def ask_to_stop(self) -> None:
         """Begin to stop the process and its descendants. :meth:`stop` waits for them."""
