@@ -41,6 +41,7 @@ ORDER = (
     ("files.s3_documents",),
     ("files.documents",),
     ("jobs.checkpoint",),
+    ("jobs.collect",),
     ("jobs.acquire",),
     ("jobs.ledger_entry",),
     ("jobs.ledger",),

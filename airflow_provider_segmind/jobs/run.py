@@ -28,7 +28,7 @@ from airflow_provider_segmind.exceptions import (
 )
 from airflow_provider_segmind.files.s3_client import read_connections_once
 from airflow_provider_segmind.files.source import ImageFacts, data_uri
-from airflow_provider_segmind.jobs.acquire import AcquiredJob, Submission, acquire_job, collect
+from airflow_provider_segmind.jobs.acquire import AcquiredJob, Submission, acquire_job
 from airflow_provider_segmind.jobs.checkpoint import (
     SUBMIT_AGAIN,
     Checkpoint,
@@ -36,6 +36,7 @@ from airflow_provider_segmind.jobs.checkpoint import (
     ResumeEvent,
     input_digest,
 )
+from airflow_provider_segmind.jobs.collect import collect
 from airflow_provider_segmind.jobs.delivery import Delivery, Facts, JobDescription, OperationRunner, content_digest
 
 MAX_STORE_ATTEMPTS = 10

@@ -12,7 +12,7 @@ from airflow_provider_segmind.exceptions import (
     SegmindJobTimeoutError,
     SegmindServiceError,
 )
-from airflow_provider_segmind.jobs.acquire import collect
+from airflow_provider_segmind.jobs.collect import collect
 from tests.api.test_history import row
 from tests.api.world import ID, always, answer, error, result, status
 from tests.jobs.checkpoints import FILE, MemoryCheckpoints, checkpointed

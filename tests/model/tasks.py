@@ -23,8 +23,9 @@ from airflow_provider_segmind.api.operation import (
 from airflow_provider_segmind.api.polling import watch
 from airflow_provider_segmind.exceptions import SegmindCheckpointError, SegmindError, SegmindStorageError
 from airflow_provider_segmind.files.formats import ResultFile
-from airflow_provider_segmind.jobs.acquire import AcquiredJob, Submission, acquire_job, collect
+from airflow_provider_segmind.jobs.acquire import AcquiredJob, Submission, acquire_job
 from airflow_provider_segmind.jobs.checkpoint import Checkpoint, ResumeEvent, TaskCheckpoints, input_digest
+from airflow_provider_segmind.jobs.collect import collect
 from tests.model.service_model import MODEL, Clock, ServiceModel
 
 MAX_STEPS = 600
