@@ -36,7 +36,7 @@ from benchmarks.batch import runs, scenarios
 from benchmarks.batch.scenarios import Scenarios
 from benchmarks.tables import table
 from benchmarks.ways_to_wait import WAYS
-from chaos.postgres import PostgresMissingError
+from demo.system_packages import ServerMissingError
 
 PACKAGES = ("apache-airflow", "aiohttp", "httpx", "httpx-aiohttp", "httpx2", "boto3", "segmind")
 LAW = poll_schedule.LAWS[1]
@@ -132,7 +132,7 @@ def batch_sections(size: Size) -> Sections:
     """Measure whole runs in real Airflow, if there is a PostgreSQL server."""
     try:
         tables, wrong = runs.measure(size.batches)
-    except PostgresMissingError as error:
+    except ServerMissingError as error:
         yield "Whole runs", f"Not measured: {error}"
         return
     yield from tables.items()

@@ -16,8 +16,8 @@ from benchmarks.batch.measuring import Outcome
 from benchmarks.batch.report import cost_table, faults, limit_table, row_table
 from benchmarks.batch.runs import measure, running
 from benchmarks.batch.scenarios import FULL, QUICK, Scenario
-from chaos.postgres import PostgresMissingError
 from demo.process import ProcessFailedError, tail
+from demo.system_packages import ServerMissingError
 
 TIMELINE_STEP = 5
 
@@ -76,7 +76,7 @@ def main() -> int:
     except ProcessFailedError as error:
         print(error, tail(error.log, 40) if error.log else "", file=sys.stderr)
         return 2
-    except (PostgresMissingError, TimeoutError) as error:
+    except (ServerMissingError, TimeoutError) as error:
         print(error, file=sys.stderr)
         return 2
     return bool(faults(outcomes))
