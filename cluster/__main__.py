@@ -28,7 +28,7 @@ from demo.process import ProcessFailedError, tail
 from demo.stack import Stack
 from demo.system_packages import ServerMissingError
 
-TIMEOUT = 8 * 60
+TIMEOUT = 12 * 60
 """Seconds for the DAGs that run at the same time."""
 
 
@@ -106,17 +106,19 @@ class Run:
     def _run_dags(self, parts: Sequence[Part], records: AirflowRecords, killer: Killer | None = None) -> None:
         """Run DAGs at the same time, until all have ended."""
         emulator, airflow = self.environment.emulator, self.environment.airflow
-        before, photos = len(emulator.jobs()["jobs"]), sum(len(part.photos) for part in parts)
+        before, photos = emulator.jobs()["accepted"], sum(len(part.photos) for part in parts)
         for part in parts:
             airflow.api.trigger(part.dag_id)
             self.report_progress(f"triggered {part.dag_id}: {len(part.photos)} photos, {part.tasks} tasks")
-        deadline, next_report = time.monotonic() + TIMEOUT, 0.0
+        deadline, next_count, next_report, submitted = time.monotonic() + TIMEOUT, 0.0, 0.0, 0
         while running := [part for part in parts if records.run_state(part.dag_id) not in TERMINAL_STATES]:
             airflow.ensure_running()
             if time.monotonic() > deadline:
                 self.late += [f"the run of {part.dag_id} had not ended after {TIMEOUT} s" for part in running]
                 break
-            submitted = len(emulator.jobs()["jobs"]) - before
+            if time.monotonic() > next_count:
+                next_count = time.monotonic() + 2
+                submitted = emulator.jobs()["accepted"] - before
             if killer:
                 killer.step(submitted / photos)
             if time.monotonic() > next_report:
