@@ -47,6 +47,10 @@ from airflow_provider_segmind.jobs.journal import MANIFEST, Journal, Row, RowSta
 
 MANIFEST_SECONDS = 30.0
 
+SLOT_SECONDS = 10.0
+"""How long a part waits for slots of the rate limit for the requests for results: about as long as those of the part
+before took, whose slots become free in this time. The results that have no slot by then are left to the next part."""
+
 log = logging.getLogger(__name__)
 
 
@@ -169,7 +173,7 @@ class BatchRun:
         """Store the results of the jobs that have ended."""
         ended = [job for job in self.state.in_flight if job.ended]
         records = self._records(ended)
-        free = self.api.limiter.slots_free(time.time())
+        free = self.api.limiter.slots_free(time.time(), SLOT_SECONDS)
         asked = [job.request_id for job in ended if job.request_id not in records]
         later = set(asked[free:]) if free is not None else set()
         todo = deque(job for job in ended if job.request_id not in later)
