@@ -46,7 +46,8 @@ from airflow_provider_segmind.jobs.batch_threads import each_in_threads
 from airflow_provider_segmind.jobs.journal import MANIFEST, Journal, Row, RowStatus
 
 RESULT_WAIT = 10.0
-"""Seconds for which a part waits for slots of the limit to ask for results. The rest is left to the next part."""
+"""Seconds for which a part waits for slots of the rate limit to ask for results: about as long as the part before took
+for its own, whose slots become free in this time. The results that have no slot by then are left to the next part."""
 
 MANIFEST_SECONDS = 30.0
 
