@@ -19,11 +19,8 @@ from chaos.plan import BatchPlan
 LAST_DUE_AT = 0.8
 """The share of stored results at which the last death and the last kill of a batch are due."""
 
-MAX_WAIT = 20.0
-"""Seconds after which the next kill comes although too few results are stored."""
-
-LOOK_SECONDS = 1.0
-"""How often the stored results are counted."""
+LOOK_SECONDS = 0.5
+"""How often the stored results are counted and the task's process is searched."""
 
 
 class BatchKiller:
@@ -45,7 +42,7 @@ class BatchKiller:
         self._report = report
         self._pending = list(batch.kills)
         self._next_look = 0.0
-        self._killed_at = time.monotonic()
+        self._running_since: float | None = None
         self.done = 0
         self.share = 0.0
         """The share of images whose result is stored."""
@@ -60,25 +57,31 @@ class BatchKiller:
         self.share = len(results) / self._batch.images
         due = math.ceil(len(self._batch.deaths) * min(self.share / LAST_DUE_AT + 0.05, 1.0))
         due_file(self._environment.plan_file, self._batch.dag_id).write_text(str(due), "utf-8")
-        if self._pending and self._is_due(now) and self._kill():
+        # A kill comes only when more results are stored than at the one before: on any machine the batch gets further.
+        if self._pending and self.share >= LAST_DUE_AT * self.done / len(self._batch.kills):
+            self._kill(now)
+
+    def _kill(self, now: float) -> None:
+        """Kill the task's process, if it has been seen for as long as the kill waits."""
+        process = self._find_process()
+        if process is None:
+            self._running_since = None
+            return
+        self._running_since = self._running_since or now
+        if now - self._running_since < self._pending[0]:
+            return
+        with contextlib.suppress(psutil.Error):
+            process.kill()
             self._pending.pop(0)
-            self._killed_at = now
+            self._running_since = None
             self.done += 1
             self._report(f"killed the task of {self._batch.dag_id}")
 
-    def _is_due(self, now: float) -> bool:
-        waited = now - self._killed_at
-        if waited < self._pending[0]:
-            return False
-        return self.share >= LAST_DUE_AT * self.done / len(self._batch.kills) or waited >= MAX_WAIT
-
-    def _kill(self) -> bool:
-        """Kill the task's process. Returns ``False`` if there is none at the moment."""
+    def _find_process(self) -> psutil.Process | None:
         with contextlib.suppress(psycopg2.Error):
-            titles = [f"airflow worker -- {task}" for task in self._database.running_tasks(self._batch.dag_id)]
+            titles = tuple(f"airflow worker -- {task}" for task in self._database.running_tasks(self._batch.dag_id))
             for process in psutil.Process().children(recursive=True) if titles else ():
                 with contextlib.suppress(psutil.Error):
-                    if " ".join(process.cmdline()).startswith(tuple(titles)):
-                        process.kill()
-                        return True
-        return False
+                    if " ".join(process.cmdline()).startswith(titles):
+                        return process
+        return None

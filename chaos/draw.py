@@ -35,8 +35,8 @@ MAX_PASSES = {f"{moment}_{write}": 10 for write in OFTEN for moment in ("before"
 }
 """How often even a short part of a batch gets to a point. It gets to the others once or twice."""
 
-SECONDS_BETWEEN_KILLS = (1.5, 8.0)
-"""Most parts of a batch take some seconds, and one of them must get further than the one before."""
+MAX_LIFE = 6.0
+"""Seconds after which a kill at any moment hits the task process of a batch at the latest; most live a little longer."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _draw_batches(rng: random.Random, sizes: Sizes) -> tuple[tuple[BatchPlan, ..
         rng.shuffle(points)
         points.sort(key=lambda point: not point.endswith("batch_inputs"))  # which only the first part writes
         deaths = tuple(BatchDeath(point, rng.randint(1, MAX_PASSES.get(point, 1))) for point in points)
-        kills = tuple(rng.uniform(*SECONDS_BETWEEN_KILLS) for _ in range(sizes.batch_kills))
+        kills = tuple(rng.uniform(0, MAX_LIFE) for _ in range(sizes.batch_kills))
         batches.append(BatchPlan(dag_id, sizes.batch, deaths, kills))
     return tuple(batches), (Deletion(BATCH_DAGS[1], rng.uniform(0.35, 0.65)),)
 
