@@ -36,7 +36,7 @@ MAX_PASSES = {f"{moment}_{write}": 10 for write in OFTEN for moment in ("before"
 """How often even a short part of a batch gets to a point. It gets to the others once or twice."""
 
 MAX_LIFE = 6.0
-"""Seconds after which a kill at any moment hits the task process of a batch at the latest; most live a little longer."""
+"""Seconds for which a batch's task process has been seen at most when a kill hits it. Most live a little longer."""
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ class BatchPlan:
     :param dag_id: one of :data:`BATCH_DAGS`, whose only task it is
     :param images: the number of its images
     :param deaths: the deaths of its task processes at named points; they come due in this order
-    :param kills: the kills of its task processes at any moment: for how many seconds the process has been seen by then
+    :param kills: the kills of its task processes at any moment: the seconds for which the process has been seen
     """
 
     dag_id: str
