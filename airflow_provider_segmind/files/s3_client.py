@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 
-    _Readings = dict[str | None, tuple[float, AwsConnectionWrapper]]
+    _Readings = dict[str | None, tuple[float, AwsConnectionWrapper, str]]
 
 CLIENT_SECONDS = 300.0
 READING_SECONDS = 60.0
@@ -88,10 +88,11 @@ def s3_hook(
     conn_id = location.conn_id or aws_conn_id
     hook = S3Hook(aws_conn_id=conn_id, extra_args=dict(extra_args or {}))
     try:
-        settings = copy.copy(_read_connection(conn_id))
+        settings, environment = _read_connection(conn_id)
+        settings = copy.copy(settings)
         settings.region_name = region or settings.region_name
         hook.conn_config = settings
-        hook.conn = _shared(_shape_of(settings), lambda: _make_client(hook))
+        hook.conn = _shared(_shape_of(settings, environment), lambda: _make_client(hook))
     except (TypeError, ValueError) as error:  # an unknown name in config_kwargs, an invalid endpoint_url
         reason = f"{type(error).__name__}: {redact(error, limit=1000)}"
         raise SegmindInputError(
@@ -127,33 +128,39 @@ def write_headers(headers: Mapping[str, str]) -> Iterator[None]:
         _write_headers.reset(token)
 
 
-def _read_connection(conn_id: str | None) -> AwsConnectionWrapper:
-    """Return what a connection says, over our own defaults."""
+def _read_connection(conn_id: str | None) -> tuple[AwsConnectionWrapper, str]:
+    """Return what a connection says, over our own defaults, and what the environment says beside it."""
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from botocore.config import Config  # type: ignore[import-untyped]
 
     settings: AwsConnectionWrapper
     readings, now = _readings.get(), time.monotonic()
     if readings is not None and conn_id in readings:
-        read_at, settings = readings[conn_id]
+        read_at, settings, environment = readings[conn_id]
         if now - read_at < READING_SECONDS:
-            return settings
+            return settings, environment
     hook = S3Hook(aws_conn_id=conn_id)
     settings = hook.conn_config
     settings.botocore_config = Config(**_CONFIG).merge(hook.config)
+    environment = _read_environment()
     if readings is not None:
-        readings[conn_id] = (now, settings)
-    return settings
+        readings[conn_id] = (now, settings, environment)
+    return settings, environment
 
 
-def _shape_of(settings: AwsConnectionWrapper) -> str:
-    """Return a text that is the same for all connections and environments of which the same client is made."""
+def _read_environment() -> str:
+    """Return the variables that boto and its proxies read, as one text."""
     named = ("AWS_", "BOTO"), ("_PROXY", "CA_BUNDLE")
-    environment = {
+    found = {
         name: value
         for name, value in os.environ.items()
         if name.upper().startswith(named[0]) or name.upper().endswith(named[1])
     }
+    return json.dumps(found, sort_keys=True)
+
+
+def _shape_of(settings: AwsConnectionWrapper, environment: str) -> str:
+    """Return a text that is the same for all connections and environments of which the same client is made."""
     said = (settings.login, settings.password, settings.schema, settings.extra_config, settings.region_name)
     return json.dumps([str(settings.conn_id), said, environment], sort_keys=True, default=str)
 
