@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -88,3 +89,12 @@ def watched(seconds, *, watchers=16, world=None, timeout=600.0, prepare=lambda s
 def refused_for(world, seconds):
     """Return a reply that refuses for the first seconds after noon, or ``None`` later."""
     return error(429, retry_after="1") if world.clock() < NOON + seconds else None
+
+
+def typical(count=200, seed=7):
+    dice = random.Random(seed)
+    return [12 * dice.lognormvariate(0, 0.15) for _ in range(count)]
+
+
+def ids(count):
+    return {f"r{number}" for number in range(count)}
