@@ -34,7 +34,7 @@ from demo.process import ProcessFailedError, tail
 from demo.stack import Stack
 from demo.system_packages import ServerMissingError
 
-TIMEOUT = 18 * 60
+TIMEOUT = 25 * 60
 """Seconds for the images. Starting everything takes half a minute to a minute on top."""
 
 REQUIRED_SHARE_OF_KILLS = 0.9
