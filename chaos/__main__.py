@@ -34,7 +34,7 @@ from demo.process import ProcessFailedError, tail
 from demo.stack import Stack
 from demo.system_packages import ServerMissingError
 
-TIMEOUT = 18 * 60
+TIMEOUT = 25 * 60
 """Seconds for the images. Starting everything takes half a minute to a minute on top."""
 
 REQUIRED_SHARE_OF_KILLS = 0.9
@@ -51,8 +51,8 @@ SIZES = {
     "shared": (40, "number of images that two DAGs share over one ledger"),
     "shared_deaths": (24, "number of deaths of their task processes at named points"),
     "batch": (300, "number of images of each of the two batches"),
-    "batch_deaths": (22, "number of deaths of each batch's task processes at named points"),
-    "batch_kills": (18, "number of kills of each batch's task processes at any moment"),
+    "batch_deaths": (24, "number of deaths of each batch's task processes at named points"),
+    "batch_kills": (16, "number of kills of each batch's task processes at any moment"),
 }
 """The options that say how much a run does, by the fields of :class:`~chaos.draw.Sizes`: default and description."""
 

@@ -11,6 +11,7 @@ Makes the task process of a batch die before or after one of its writes.
 ``failed_list``         The list of what failed, which is written before the manifest.
 ``manifest``            The manifest.
 ``batch_inputs``        The images as the first part has listed them.
+``batch_existing``      The results that were there before.
 ====================== ================================================================================================
 
 A process that dies ``before_...`` has not sent the write to S3. One that dies ``after_...`` has seen it succeed, and
@@ -40,6 +41,7 @@ WRITES_BY_NAME = {
     "failed.jsonl": "failed_list",
     "manifest.jsonl": "manifest",
     "inputs.jsonl": "batch_inputs",
+    "existing.json": "batch_existing",
 }
 
 

@@ -64,6 +64,7 @@ BatchWrite = Literal[
     "failed_list",
     "manifest",
     "batch_inputs",
+    "batch_existing",
 ]
 """What a batch writes beside its results; see :mod:`chaos.batch_deaths`."""
 

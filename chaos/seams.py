@@ -65,6 +65,7 @@ WRITES = (
     Seam(CREATE_DOCUMENT, LEDGER_WRITES, caller="jobs.ledger:LedgerCheckpoints._put"),
     Seam(REPLACE_DOCUMENT, LEDGER_WRITES, caller="jobs.ledger:LedgerCheckpoints._put"),
     Seam(WRITE_DOCUMENT, ("batch_inputs",), caller="jobs.batch_plan:ImageInputs.items"),
+    Seam(WRITE_DOCUMENT, ("batch_existing",), caller="jobs.batch_plan:existing_results"),
     Seam(WRITE_DOCUMENT, ("batch_state",), caller="jobs.batch_state:BatchState.write"),
     Seam(WRITE_DOCUMENT, ("journal_shard",), caller="jobs.journal:Journal.flush"),
     Seam(WRITE_DOCUMENT, ("journal_compact",), caller="jobs.journal:Journal.compact"),

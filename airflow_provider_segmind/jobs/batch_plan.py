@@ -217,5 +217,5 @@ def existing_results(
     found = list_names(MOST_LISTED + MOST_LISTED_EACH * len(items))
     wanted = (item.name.with_extension(extension) for item in items if item.name for extension in RESULT_EXTENSIONS)
     names = None if found is None else sorted(name for name in wanted if name in found)
-    documents.write(EXISTING, json.dumps(names).encode())
+    documents.write(EXISTING, json.dumps(names).encode())  # Chaos seam: batch_existing
     return None if names is None else frozenset(names)

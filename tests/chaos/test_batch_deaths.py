@@ -48,6 +48,7 @@ def test_a_death_that_has_happened_does_not_happen_again(set_due):
         ("failed.jsonl", b"", "failed_list"),
         ("manifest.jsonl", b"", "manifest"),
         ("inputs.jsonl", b"", "batch_inputs"),
+        ("existing.json", b"", "batch_existing"),
         ("0a-1b.json", b'{"state": "submitted"}', "ledger_submitted"),
     ],
 )

@@ -59,8 +59,8 @@ def test_a_plan_with_shared_images_deletes_one_run_of_each_dag_that_shares_them(
 
 
 def test_a_plan_with_batches_reaches_every_point_and_deletes_a_run_of_the_second_batch():
-    plan = draw_plan(1, Sizes(batch=300, batch_deaths=22, batch_kills=18))
-    assert [(batch.images, len(batch.deaths), len(batch.kills)) for batch in plan.batches] == [(300, 22, 18)] * 2
+    plan = draw_plan(1, Sizes(batch=300, batch_deaths=24, batch_kills=16))
+    assert [(batch.images, len(batch.deaths), len(batch.kills)) for batch in plan.batches] == [(300, 24, 16)] * 2
     assert set(plan.batch_deaths) == set(BATCH_POINTS)
     assert [deletion.dag_id for deletion in plan.deletions] == [plan.batches[1].dag_id]
     assert plan.kill_count == 80

@@ -15,7 +15,7 @@ import pytest
 
 from chaos.environment import REPOSITORY, SETTINGS
 from chaos.plan import BATCH_POINTS, POINTS
-from chaos.seams import PACKAGE, SEAMS, find_function
+from chaos.seams import PACKAGE, SEAMS, WRITES, find_function
 
 MARK = re.compile(r"Chaos seam: ([a-z_]+(?:, [a-z_]+)*)")
 
@@ -61,3 +61,22 @@ def test_the_server_that_task_processes_are_forked_from_can_import_what_it_prelo
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run([sys.executable, "-c", f"import {module}"], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_write_of_a_document_is_a_seam():
+    """A batch must die before and after each."""
+    writing = set()
+    for path in (REPOSITORY / PACKAGE / "jobs").glob("*.py"):
+        for name, function in _functions(ast.parse(path.read_text("utf-8"))):
+            if re.search(r"documents\.(create|replace|write)\(", ast.unparse(function)):
+                writing.add(f"jobs.{path.stem}:{name}")
+    assert writing == {seam.caller for seam in WRITES}
+
+
+def _functions(tree):
+    """Yield the functions and methods of a module with their names."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield from ((f"{node.name}.{name}", function) for name, function in _functions(node))
+        elif isinstance(node, ast.FunctionDef):
+            yield node.name, node
