@@ -292,6 +292,8 @@ class LedgerCheckpoints:
         for _ in range(_MAX_RACES):
             entry = self._entry()
             if entry is None or not entry.is_about(checkpoint):
+                entry = self._look_up()  # the response to the write of the request id may have been lost
+            if entry is None or not entry.is_about(checkpoint):
                 return  # a new run has bought the image again, or a person has deleted the entry
             delivered = replace(entry, checkpoint=checkpoint)
             if self._put(delivered.after_delivery(self._consumer, self._max_tries, self._clock())):

@@ -6,6 +6,7 @@ import pytest
 
 from airflow_provider_segmind.exceptions import (
     SegmindCheckpointError,
+    SegmindStorageError,
     SegmindSubmitPendingError,
 )
 from airflow_provider_segmind.jobs.acquire import SUBMIT_ENDS_WITHIN
@@ -258,6 +259,26 @@ def test_a_job_whose_request_id_could_not_be_written_is_marked_delivered_all_the
     resumed = view("a", 3)
     resumed.mark_delivered(job(clock, "r1"))
     assert (entries(ledger)[0]["request_id"], entries(ledger)[0]["state"]) == ("r1", "delivered")
+
+
+def test_a_job_is_marked_delivered_where_the_response_to_the_write_of_its_id_was_lost(view, clock, ledger, monkeypatch):
+    checkpoints = view("a", 3)
+    checkpoints.read()
+    checkpoints.write(job(clock))
+    clock.now += 30
+    found = job(clock, "r1")  # in the history, which dates it otherwise
+    replace = ledger.documents.replace
+
+    def lose_response(*arguments):
+        replace(*arguments)
+        raise SegmindStorageError("S3 cannot be reached")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ledger.documents, "replace", lose_response)
+        with pytest.raises(SegmindStorageError):
+            checkpoints.write(found)
+    checkpoints.mark_delivered(found)
+    assert entries(ledger)[0]["state"] == "delivered"
 
 
 def test_deliveries_of_the_last_day_and_a_bounded_number_of_waiting_tasks_are_remembered(view, clock, ledger):
