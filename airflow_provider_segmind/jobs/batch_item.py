@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_provider_segmind.api.models import JobOutcome, Metrics, OutcomeStatus, SegmindRecord
@@ -24,10 +24,12 @@ from airflow_provider_segmind.exceptions import (
     SegmindModerationError,
     SegmindRateLimitError,
     SegmindServiceError,
+    SegmindSubmitPendingError,
     SegmindSubmitUnknownError,
 )
 from airflow_provider_segmind.jobs.batch_plan import BatchItem
 from airflow_provider_segmind.jobs.batch_state import InFlight
+from airflow_provider_segmind.jobs.checkpoint import Checkpoint
 from airflow_provider_segmind.jobs.delivery import Facts, JobDescription, OperationRunner
 from airflow_provider_segmind.jobs.journal import Row, RowStatus
 from airflow_provider_segmind.jobs.ledger import Ledger
@@ -131,17 +133,18 @@ class ItemWorker:
         run = self._run(self.describe(item, self.existing))
         run.checkpoints.about(job.input_digest, job.image_identity or "", self.runner.api.account)
         try:
+            checkpoint = _checkpoint_of(job, run.checkpoints.read())
             try:
-                result = run.store(JobOutcome(job.request_id, OutcomeStatus.COMPLETED, None, cost, urls), None)
+                result = run.store(JobOutcome(job.request_id, OutcomeStatus.COMPLETED, None, cost, urls), checkpoint)
             except SegmindError as error:
                 if not urls or not error.policy.may_recover:
                     raise
                 # The history may name a wrong file. The gateway's own answer counts.
                 log.warning("%s The result is asked for again.", error)
-                result = run.store(JobOutcome(job.request_id, OutcomeStatus.COMPLETED), None)
+                result = run.store(JobOutcome(job.request_id, OutcomeStatus.COMPLETED), checkpoint)
         except SegmindCheckpointError:
             raise
-        except SegmindRateLimitError:
+        except (SegmindRateLimitError, SegmindSubmitPendingError):
             return job
         except SegmindError as error:
             job.store_attempts += 1
@@ -164,6 +167,17 @@ class ItemWorker:
     def _run(self, description: JobDescription) -> JobRun:
         checkpoints = self.ledger.checkpoints(consumer=self.consumer, max_tries=self.max_tries)
         return JobRun(description, self.runner, checkpoints, lambda job: None)  # noqa: ARG005
+
+
+def _checkpoint_of(job: InFlight, known: Checkpoint | None) -> Checkpoint | None:
+    """
+    Return what the ledger knows of a job in flight, ``None`` where its entry is about another job by now.
+
+    An entry without a request id is about this job's submit, if it was made then: the write of the id has failed.
+    """
+    if known is not None and known.request_id is None and known.submitted_at == job.submitted_at:
+        return replace(known, request_id=job.request_id)
+    return known if known is not None and known.request_id == job.request_id else None
 
 
 def row_of_facts(item: BatchItem, facts: Facts | Mapping[str, Any], status: RowStatus) -> Row:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from contextlib import contextmanager
 
 import pytest
 
+from airflow_provider_segmind.exceptions import SegmindStorageError
 from airflow_provider_segmind.files.documents import FileDocuments
 from tests.operators.task import Crash
 from tests.operators.test_batch import Batch
@@ -103,3 +105,22 @@ def test_a_new_run_after_a_crash_pays_for_no_image_again(segmind, batch, dies_af
 
     assert (len(segmind.jobs), len(batch.stored())) == (IMAGES, IMAGES)
     assert summary["completed"] + summary["skipped"] == IMAGES
+
+
+def test_a_job_whose_request_id_the_ledger_could_not_write_is_delivered_in_the_ledger_too(segmind, batch):
+    replace = FileDocuments.replace
+
+    def lose_request_ids(self, name, data, version):
+        if b'"submitted"' in data:
+            raise SegmindStorageError("the disk is full")
+        return replace(self, name, data, version)
+
+    task = batch.task()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileDocuments, "replace", lose_request_ids)
+        deferral = task.submit()
+    task.resume(task.wait(deferral))
+
+    entries = [json.loads(path.read_text()) for path in (batch.results / "_segmind" / "ledger").glob("*.json")]
+    assert [entry["state"] for entry in entries] == ["delivered"] * IMAGES
+    assert (len(segmind.jobs), len(batch.stored())) == (IMAGES, IMAGES)
