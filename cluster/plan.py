@@ -97,8 +97,8 @@ def make_part(dag_id: str, folder: str, numbers: range, *, tasks: int | None = N
     return Part(dag_id, folder, tasks or len(numbers), tuple(Photo(number, folder) for number in numbers))
 
 
-MAPPED = make_part("erase_mapped", "mapped", range(160))
-CHUNKED = make_part("erase_chunks", "chunks", range(160, 400), tasks=CHUNKS)
+MAPPED = make_part("erase_mapped", "mapped", range(200))
+CHUNKED = make_part("erase_chunks", "chunks", range(200, 400), tasks=CHUNKS)
 PARTS = (CHUNKED, MAPPED)
 """In the order in which the DAGs are triggered: the chunks first, as all their tasks fit on the workers at once."""
 
