@@ -11,7 +11,7 @@ from typing import Any
 from chaos import photos
 from chaos.airflow_database import CheckpointRecord
 from chaos.batch_verdict import batch_faults, batch_image_faults
-from chaos.evidence import BATCH_FOLDER, Evidence
+from chaos.evidence import BATCH_FOLDER, Evidence, LedgerRecord
 from chaos.plan import MAPPED_DAG, SHARING_DAGS, ImagePlan, Plan
 from chaos.shared_verdict import shared_faults
 from chaos.stored_verdict import name_jobs, stored_faults
@@ -147,9 +147,19 @@ def _overall_checkpoint_faults(plan: Plan, evidence: Evidence) -> Iterator[str]:
     if strays := [place for place in places if place not in tasks]:
         yield f"checkpoints belong to no image: {[f'{dag}.{task}[{index}]' for dag, task, index in strays]}"
     paid = {job["request_id"] for job in evidence.jobs if job["state"] != "FAILED"}
-    stored = {found.metadata.get("segmind-request-id") for found in evidence.stored.values()}
+    stored = frozenset(found.metadata.get("segmind-request-id") for found in evidence.stored.values())
     for uri, entry in evidence.ledger.items():
-        # A batch does not read the entry of an image whose result it finds stored.
-        is_left = BATCH_FOLDER in uri and entry.state == "submitted" and entry.request_id in stored
-        if entry.state != "forgotten" and not ((entry.state == "delivered" or is_left) and entry.request_id in paid):
+        if entry.state == "forgotten" or (BATCH_FOLDER in uri and _is_left_by_a_batch(entry, stored)):
+            continue
+        if entry.state != "delivered" or entry.request_id not in paid:
             yield f"the ledger's entry {uri} is not about a delivered job: {entry.state}, request {entry.request_id}"
+
+
+def _is_left_by_a_batch(entry: LedgerRecord, stored: frozenset[str | None]) -> bool:
+    """
+    Whether a batch may have left an entry behind although the result is stored.
+
+    A batch does not read the entry of an image whose result it finds stored, and the part that has stored it may have
+    been killed, or S3 may have been down, before the entry's last writes. The verdict on the images counts their jobs.
+    """
+    return entry.state == "submitting" or (entry.state == "submitted" and entry.request_id in stored)
