@@ -43,7 +43,7 @@ chaos: .venv/ready ## process hundreds of images with real Airflow and PostgreSQ
 cluster: .venv/cluster ## process 400 images with two Celery workers and two triggerers, of which some are killed. REPORT=file.json
 	@$(BIN)/python -m cluster $(if $(REPORT),--report=$(REPORT)) $(ARGS)
 
-bench: .venv/bench ## run all benchmarks (15 minutes) and write docs/benchmark-results.md. RUNS=n: how often. QUICK=1: only check that they run
+bench: .venv/bench ## run all benchmarks (half an hour) and write docs/benchmark-results.md. RUNS=n: how often. QUICK=1: only check that they run
 	@$(BIN)/python -m benchmarks $(if $(RUNS),--runs=$(RUNS)) $(if $(QUICK),--quick)
 
 lint: .venv/ready ## check style and types with ruff and mypy

@@ -59,7 +59,7 @@ class Size(NamedTuple):
     batches: Scenarios
 
 
-FULL = Size(3, 10_000, 1000, 8.0, 12.0, 9, 4, 15, scenarios.FULL)
+FULL = Size(2, 10_000, 1000, 8.0, 12.0, 9, 4, 15, scenarios.FULL)
 QUICK = Size(1, 200, 20, 2.0, 5.0, 2, 1, 3, scenarios.QUICK)
 
 

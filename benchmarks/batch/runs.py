@@ -38,8 +38,12 @@ def measure(planned: Scenarios) -> tuple[dict[str, str], list[str]]:
     :return: the tables by their titles, and the faults
     """
     with running(planned.all) as bench:
-        alone = [bench.run([scenario])[0] for scenario in planned.alone]
+        alone = []
+        for scenario in planned.alone:
+            alone += bench.run([scenario])
+            report(f"so far:\n{cost_table(alone)}")  # a run that is interrupted has not been in vain
         together = bench.run(planned.together)
+        report(f"so far:\n{limit_table(together)}")
         start = bench.start(planned.start)
     tables = {
         "Whole runs": cost_table(alone),

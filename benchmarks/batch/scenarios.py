@@ -125,5 +125,5 @@ def scenarios(sizes: Iterable[int], *, mapped: int, blocking: int, limited: int,
     )
 
 
-FULL = scenarios((100, 1000, 5000), mapped=100, blocking=16, limited=1000, scarce=60, start=10_000)
+FULL = scenarios((100, 1000, 5000), mapped=60, blocking=8, limited=1000, scarce=60, start=10_000)
 QUICK = scenarios((10,), mapped=4, blocking=2, limited=10, scarce=5, start=100)
