@@ -301,6 +301,11 @@ class RateLimiter:
                     self._learned.refused_elsewhere(self._newest, moment)
                 self._close(moment)
 
+    def is_recovering(self, now: float) -> bool:
+        """Return whether slots are evenly spaced because the reset after a 429 is near, or still to come."""
+        with self._lock:
+            return self._monotonic(now) < self._closed_until + WINDOW
+
     def is_closed(self, now: float) -> bool:
         """Return whether the reset after a 429 is still to come."""
         with self._lock:

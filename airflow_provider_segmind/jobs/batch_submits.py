@@ -111,7 +111,7 @@ class BatchSubmits:
         room = self._room()
         if self._running >= room:
             return None
-        is_open = self._running < self._pacing.submits_now(now, room, SUBMIT_WAIT)
+        is_open = self._running < self._pacing.submits_now(now, room, self._patience(now))
         if not is_open and (self._running or not self._wait_for_window(MAX_GAP)):
             return None
         self._running += 1
@@ -130,6 +130,15 @@ class BatchSubmits:
     def _budget_is_used(self) -> bool:
         """Return whether the jobs of this part are all that `max_cost` allows, until some have ended."""
         return self._affordable is not None and self._running + self._submitted >= self._affordable
+
+    def _patience(self, now: float) -> float:
+        """
+        Return how long a submit may wait for its slot.
+
+        Not at all where slots are not spaced anyway: requests that wait in line make them so, and the submits of a
+        window would then leave one by one.
+        """
+        return SUBMIT_WAIT if self.worker.runner.api.limiter.is_recovering(now) else 0.0
 
     def _wait_for_window(self, patience: float) -> bool:
         """Wait until the limit allows a submit, if that is soon, and return whether it does."""
