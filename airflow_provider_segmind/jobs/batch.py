@@ -1,7 +1,7 @@
 """
 A batch: thousands of inputs in waves, worked through by one task.
 
-A worker part stores what has ended, submits as much as the rate limit allows now, and returns what to wait for: the
+A worker part submits as much as the rate limit allows now, stores what has ended, and returns what to wait for: the
 *wave*, all jobs in flight. It is watched on the triggerer, or by the same process where the task does not defer. The
 next part begins when the wave has ended, or when the limit's next window opens and more is to be submitted.
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from airflow_provider_segmind.api.models import parse_json
 from airflow_provider_segmind.api.redaction import redact
-from airflow_provider_segmind.exceptions import SegmindInputError
+from airflow_provider_segmind.exceptions import SegmindCheckpointError, SegmindInputError
 from airflow_provider_segmind.files.destination import RESULT_EXTENSIONS, Destination
 from airflow_provider_segmind.files.documents import DocumentStore
 from airflow_provider_segmind.files.listing import ListedImage, is_fixed_list, list_images, refuse_listed_result
@@ -168,7 +168,15 @@ class ImageInputs:
         """Return the plan."""
         document = documents.read(PLAN)
         if document is not None:
-            return plan_images(read_plan(document.data), self.template)
+            try:
+                listed = list(read_plan(document.data))
+            except (ValueError, TypeError) as error:
+                raise SegmindCheckpointError(
+                    f"The batch's list of inputs {documents.label_of(PLAN)} cannot be read ({type(error).__name__}). "
+                    "Nothing was submitted. Delete this object and clear the task: the images are listed again, and "
+                    "what is paid for is not paid for again."
+                ) from error
+            return plan_images(listed, self.template)
         listed = list_images(self.images, aws_conn_id=self.aws_conn_id, destination=self.destination)
         items = plan_images(listed, self.template)
         if not is_fixed_list(self.images):

@@ -42,7 +42,7 @@ class SegmindBatchOperator(SegmindOperator):
     """
     Run a job for each of many inputs, in waves; the base of the batch operators.
 
-    A short worker part stores the results that are there and submits as many jobs as the rate limit allows, then
+    A short worker part submits as many jobs as the rate limit allows and stores the results that are there, then
     defers to one trigger that watches them all. The next part begins when all have ended, or when more can be
     submitted. An input is never paid for twice: the batch keeps a ledger below its destination, which a retry, a clear
     and a new run read first.
@@ -124,7 +124,7 @@ class SegmindBatchOperator(SegmindOperator):
         return self._work(context, None)
 
     def execute_complete(self, context: Context, event: Any = None) -> Summary:
-        """Store what has ended and submit the next wave. Chaos seam: delivered_to_end."""
+        """Submit the next wave and store what has ended. Chaos seam: delivered_to_end."""
         return self._work(context, event)
 
     def _work(self, context: Context, event: Any) -> Summary:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_segmind.exceptions import SegmindInputError
+from airflow_provider_segmind.exceptions import SegmindCheckpointError, SegmindInputError
+from airflow_provider_segmind.files.destination import Destination
+from airflow_provider_segmind.files.documents import open_documents
 from airflow_provider_segmind.files.listing import ListedImage
+from airflow_provider_segmind.files.location import parse_location
 from airflow_provider_segmind.files.naming import NameTemplate
-from airflow_provider_segmind.jobs.batch_plan import plan_images, plan_payloads, read_plan, write_plan
+from airflow_provider_segmind.jobs.batch_plan import (
+    PLAN,
+    ImageInputs,
+    plan_images,
+    plan_payloads,
+    read_plan,
+    write_plan,
+)
 from airflow_provider_segmind.jobs.descriptions import known_inputs
 
 SIGNED = "https://cdn.example.com/cup.jpg?X-Amz-Signature=abc"
@@ -80,3 +90,13 @@ def test_a_plan_is_read_back_as_it_was():
 @pytest.mark.parametrize("image", [SIGNED, "data:image/png;base64,iVBORw0KGgo=", "/9j/" + "A" * 100])
 def test_a_plan_with_a_signature_or_image_data_is_not_kept(image):
     assert write_plan([ListedImage(image)]) is None
+
+
+@pytest.mark.parametrize("damage", [b"{", b"[1]\n", b'["s3://b/a.jpg", "", null, 4]\n', b"7\n"])
+def test_a_damaged_list_of_inputs_is_an_error_that_names_it(tmp_path, damage):
+    folder = parse_location("destination", f"{tmp_path}/")
+    documents = open_documents(folder)
+    documents.write(PLAN, damage)
+
+    with pytest.raises(SegmindCheckpointError, match=r"inputs\.jsonl cannot be read"):
+        ImageInputs(f"{tmp_path}/in/", Destination(folder, is_prefix=True), NameTemplate(), None).items(documents)
