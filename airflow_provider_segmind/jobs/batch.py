@@ -13,8 +13,9 @@ Four things outlive a part, and each may be lost or stale without harm to the on
 * the state has the jobs in flight, so that a part need not look up all inputs.
 
 A part writes them in this order. One that is killed leaves jobs in the ledger that the state does not have; the next
-part finds them when it comes to submit these inputs. It leaves results without a row; their inputs are submitted, and
-found to be stored. So every window between two of these writes costs requests, and none costs an image.
+part finds them when it comes to submit these inputs. It leaves results without a row; the next part finds these too,
+and the ledger tells which of them this run has paid for. So every window between two of these writes costs requests,
+and none costs an image.
 """
 
 from __future__ import annotations
@@ -116,6 +117,8 @@ class BatchRun:
         elif self.event is None and state.succeeded and state.tries != self.tries:
             # A user has cleared a task that succeeded: a new image for each input, or a look at what has changed.
             state = self._restart(state, now)
+        elif self.event is None:
+            state.is_retry = True
         self.state = state
         self.journal = Journal(self.documents, state.parts)
         self.journal.load()
@@ -133,13 +136,16 @@ class BatchRun:
         state.parts += 1
         self.items = self.description.inputs.items(self.documents)
         existing = existing_results(self.documents, self.items, self.description.list_names, again=self.event is None)
-        self.worker = replace(self.worker, existing=existing)
+        retries_since = state.started_at if state.is_retry else None
+        self.worker = replace(self.worker, existing=existing, retries_since=retries_since)
         self.by_key = {item.key: item for item in self.items}
         self._forget_in_flight_without_input()
         known = {job.key for job in state.in_flight} | self.journal.rows.keys()
         pending = (item for item in self.items if item.key not in known and item.same_as is None)
         self.submits = BatchSubmits(self.description, self.worker, state, pending, self._add_row)
         self.progress = Progress(state, self.items, self.journal.rows)
+        if self.event is None:
+            state.write(self.documents)  # so that a retry knows of this try, however early its process dies
 
     def _restart(self, old: BatchState | None, now: float) -> BatchState:
         """Begin the run's batch from its start. What the rows of before have cost counts."""

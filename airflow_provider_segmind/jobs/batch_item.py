@@ -32,7 +32,7 @@ from airflow_provider_segmind.jobs.batch_state import InFlight
 from airflow_provider_segmind.jobs.checkpoint import Checkpoint
 from airflow_provider_segmind.jobs.delivery import Facts, JobDescription, OperationRunner
 from airflow_provider_segmind.jobs.journal import Row, RowStatus
-from airflow_provider_segmind.jobs.ledger import Ledger
+from airflow_provider_segmind.jobs.ledger import Ledger, LedgerCheckpoints
 from airflow_provider_segmind.jobs.run import JobRun, WaitForJob, WaitUntil
 
 MAX_STORE_ATTEMPTS = 3
@@ -78,6 +78,8 @@ class ItemWorker:
     :param existing: the names of these results, ``None``: ask for each
     :param consumer: what the ledger knows the task by
     :param max_tries: Airflow's, of the task
+    :param retries_since: when the run began (epoch seconds), in its retries: a result that it has stored since then is
+        completed and not skipped, and counts with its cost. ``None``: in the first try
     """
 
     describe: Describe
@@ -86,6 +88,7 @@ class ItemWorker:
     consumer: str
     max_tries: int | None
     existing: Collection[str] | None = None
+    retries_since: float | None = None
 
     def submit(self, item: BatchItem) -> SubmitOutcome:
         """
@@ -96,10 +99,12 @@ class ItemWorker:
         """
         if item.problem is not None:
             return Row(item.key, item.label, RowStatus.FAILED, error=item.problem)
+        checkpoints = self._checkpoints()
         try:
-            description = self.describe(item, self.existing)
-            run = self._run(description)
+            run = self._run(item, checkpoints)
             result = run.submit()
+            if run.skipped and isinstance(result, dict) and self.retries_since is not None:
+                run.skipped = not checkpoints.settle_stored(result["request_id"], self.retries_since)
         except SegmindCheckpointError:
             raise
         except FATAL:
@@ -130,10 +135,11 @@ class ItemWorker:
         """
         urls = record.output_urls if record is not None else ()
         cost = Metrics(cost=record.cost) if record is not None else Metrics()
-        run = self._run(self.describe(item, self.existing))
-        run.checkpoints.about(job.input_digest, job.image_identity or "", self.runner.api.account)
+        checkpoints = self._checkpoints()
+        run = self._run(item, checkpoints)
+        checkpoints.about(job.input_digest, job.image_identity or "", self.runner.api.account)
         try:
-            checkpoint = _checkpoint_of(job, run.checkpoints.read())
+            checkpoint = _checkpoint_of(job, checkpoints.read())
             try:
                 result = run.store(JobOutcome(job.request_id, OutcomeStatus.COMPLETED, None, cost, urls), checkpoint)
             except SegmindError as error:
@@ -164,8 +170,11 @@ class ItemWorker:
         )
         return Row(item.key, item.label, RowStatus.FAILED, request_id=job.request_id, error=error)
 
-    def _run(self, description: JobDescription) -> JobRun:
-        checkpoints = self.ledger.checkpoints(consumer=self.consumer, max_tries=self.max_tries)
+    def _checkpoints(self) -> LedgerCheckpoints:
+        return self.ledger.checkpoints(consumer=self.consumer, max_tries=self.max_tries)
+
+    def _run(self, item: BatchItem, checkpoints: LedgerCheckpoints) -> JobRun:
+        description = self.describe(item, self.existing)
         return JobRun(description, self.runner, checkpoints, lambda job: None)  # noqa: ARG005
 
 

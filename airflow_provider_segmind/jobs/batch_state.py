@@ -54,6 +54,7 @@ class BatchState:
     :param tries: Airflow's ``max_tries`` in the try that wrote this, which a user's Clear raises
     :param succeeded: whether the task has reached its end
     :param started_at: epoch seconds
+    :param is_retry: whether an earlier try has worked on this batch. Its process may have died before it wrote rows
     :param parts: worker parts so far
     :param requests: requests to Segmind so far
     :param spent_before: US dollars that rows which are gone had cost: those of a run that a user has cleared
@@ -68,6 +69,7 @@ class BatchState:
     started_at: float
     tries: int | None = None
     succeeded: bool = False
+    is_retry: bool = False
     parts: int = 0
     requests: int = 0
     spent_before: float = 0.0

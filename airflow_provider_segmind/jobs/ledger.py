@@ -301,6 +301,20 @@ class LedgerCheckpoints:
             self._look_up()
         raise self._too_many_races()
 
+    def settle_stored(self, request_id: str, since: float) -> bool:
+        """
+        Return whether this task has stored a request's result, which is at its destination, since a moment.
+
+        A job whose process died between that and the ledger's *delivered* is marked delivered now.
+        """
+        entry = self._entry()
+        if entry is None or entry.checkpoint.request_id != request_id:
+            return False
+        if entry.state is EntryState.SUBMITTED and self._consumer in entry.waiting:
+            self.mark_delivered(entry.checkpoint)
+            return True
+        return entry.delivered_to.get(self._consumer, (None, 0.0))[1] >= since
+
     def forget(self) -> None:
         """Say that the job has nothing to give, unless its entry is about another job by now."""
         if self._ours is None:

@@ -218,6 +218,22 @@ def test_a_delivered_entry_counts_for_a_day(view, clock):
     assert view("a", 3).read() is None
 
 
+def test_a_result_that_this_task_has_stored_since_a_moment_is_told_from_those_of_other_tasks(view, clock):
+    began = clock.now
+    deliver(view("a"), clock)
+    assert view("a").settle_stored("r1", began)
+    assert not view("a").settle_stored("r1", began + 1)
+    assert not view("a").settle_stored("of another job", began)
+    assert not view("b").settle_stored("r1", began)
+
+
+def test_a_job_whose_process_died_after_storing_its_result_is_marked_delivered_once_that_is_found(view, clock, ledger):
+    began = clock.now
+    submit(view("a"), clock)
+    assert view("a").settle_stored("r1", began)
+    assert entries(ledger)[0]["state"] == "delivered"
+
+
 def test_a_new_job_takes_the_place_of_a_delivered_one(view, clock, ledger):
     deliver(view("a", 3), clock)
     clock.now += 60

@@ -50,6 +50,9 @@ class Batch:
     def statuses(self, task):
         return [row["status"] for row in self.rows(task)]
 
+    def ledger_entries(self):
+        return [json.loads(path.read_text()) for path in (self.results / "_segmind" / "ledger").glob("*.json")]
+
     def state(self, task):
         return self.results / "_segmind" / "runs" / task.ti.dag_id / task.ti.run_id / "erase"
 

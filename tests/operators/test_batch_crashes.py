@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
+from airflow_provider_segmind.api.polling import watch
 from airflow_provider_segmind.exceptions import SegmindStorageError
 from airflow_provider_segmind.files.documents import FileDocuments
+from airflow_provider_segmind.hooks import session
+from airflow_provider_segmind.hooks.segmind import SegmindHook
+from airflow_provider_segmind.jobs.batch_budget import PUBLISHED_PRICES
 from tests.operators.task import Crash
 from tests.operators.test_batch import Batch
 
@@ -29,6 +32,9 @@ WRITES = ("create", "replace", "write", "delete")
 IMAGES = 3
 MOST_WRITES = 40
 """More than a batch of ``IMAGES`` makes, which a test checks."""
+
+SUBMITTED_ALL = 3 + 2 * IMAGES
+"""The writes until all is submitted: inputs, results that are there, state, and two of each ledger entry."""
 
 
 @pytest.fixture
@@ -70,11 +76,12 @@ def dies_after():
     return context
 
 
-def run_until_it_ends(task):
-    """Retry after each crash, as Airflow does."""
+def run_or_die(task):
+    """Return the task's summary, or ``None`` where its process dies, with all that it knew of the connection."""
     try:
         return task.run()
     except Crash:
+        session._learned.clear()
         return None
 
 
@@ -89,18 +96,40 @@ def test_fewer_writes_are_made_than_the_crashes_cover(batch, dies_after):
 def test_a_retry_after_a_crash_pays_for_no_image_again(segmind, batch, dies_after, number):
     task = batch.task(max_transfers=1, max_wave=2)
     with dies_after(number):
-        summary = run_until_it_ends(task)
+        summary = run_or_die(task)
     summary = summary or task.run()
 
     assert set(segmind.jobs.posts_per_image.values()) == {1}
     assert (len(segmind.jobs), len(batch.stored()), summary["total"]) == (IMAGES, IMAGES, IMAGES)
-    assert set(batch.statuses(task)) <= {"completed", "skipped"}
+    assert batch.statuses(task) == ["completed"] * IMAGES
+    assert {entry["state"] for entry in batch.ledger_entries()} == {"delivered"}
+
+
+@pytest.mark.parametrize("number", range(3, 9))
+def test_max_cost_counts_images_whose_rows_were_lost_when_a_retry_died_too(segmind, batch, dies_after, number):
+    task = batch.task(max_transfers=1, max_cost=1.0)
+    with dies_after(SUBMITTED_ALL):
+        run_or_die(task)
+    with closing(SegmindHook()) as hook:
+        for job in segmind.jobs:
+            hook.run_operation(
+                watch(hook.api, job.request_id, None, submitted_at=0.0, deadline=job.created + 30, poll_interval=0.1)
+            )
+    with dies_after(number):  # while it stores what the first try has paid for
+        assert run_or_die(task) is None
+    summary = task.run()
+
+    assert len(segmind.jobs) == IMAGES
+    # One whose row was lost counts with what the others have cost, or with the published price.
+    assert segmind.jobs.spent - 1e-6 <= summary["cost"] <= IMAGES * PUBLISHED_PRICES["bria-erase-foreground"]
+    assert batch.statuses(task) == ["completed"] * IMAGES
+    assert [entry["state"] for entry in batch.ledger_entries()] == ["delivered"] * IMAGES
 
 
 @pytest.mark.parametrize("number", range(1, MOST_WRITES, 4))
 def test_a_new_run_after_a_crash_pays_for_no_image_again(segmind, batch, dies_after, number):
     with dies_after(number):
-        run_until_it_ends(batch.task(max_transfers=1, max_wave=2))
+        run_or_die(batch.task(max_transfers=1, max_wave=2))
     summary = batch.task().run()
 
     assert (len(segmind.jobs), len(batch.stored())) == (IMAGES, IMAGES)
@@ -121,6 +150,5 @@ def test_a_job_whose_request_id_the_ledger_could_not_write_is_delivered_in_the_l
         deferral = task.submit()
     task.resume(task.wait(deferral))
 
-    entries = [json.loads(path.read_text()) for path in (batch.results / "_segmind" / "ledger").glob("*.json")]
-    assert [entry["state"] for entry in entries] == ["delivered"] * IMAGES
+    assert [entry["state"] for entry in batch.ledger_entries()] == ["delivered"] * IMAGES
     assert (len(segmind.jobs), len(batch.stored())) == (IMAGES, IMAGES)
