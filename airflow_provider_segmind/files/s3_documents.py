@@ -4,6 +4,10 @@ Documents in S3. ``If-None-Match`` and ``If-Match`` decide who has written first
 boto repeats a request whose response was lost, and is then refused because of its own first write. So after a refusal
 the object is read back: where it has our content, the write succeeded. No two writers may therefore write the same
 content.
+
+AWS keeps both conditions. Some other stores that speak S3 ignore them without a word. So a process repeats its first
+write with each condition in a bucket of theirs. The condition does not hold any more; a store that takes the repetition
+has ignored it. Nothing is lost by that, since both writes have the same content.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_provider_segmind.files.document_store import Document, DocumentsBelow
 from airflow_provider_segmind.files.location import Location
@@ -34,7 +39,12 @@ _READ_ARGS = frozenset(
     {"ExpectedBucketOwner", "RequestPayer", "SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5"}
 )
 
+_AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn")
+
 log = logging.getLogger(__name__)
+
+_kept: set[tuple[str, str, str]] = set()
+"""Endpoint, bucket and condition, of all that this process has seen a store keep."""
 
 
 class S3Documents(DocumentsBelow):
@@ -72,7 +82,7 @@ class S3Documents(DocumentsBelow):
         """Write a new document."""
         if self._conditional:
             try:
-                return self._put_if(name, data, {"If-None-Match": "*"})
+                return self._put_if(name, data, "If-None-Match", "*")
             except _UnconditionalStoreError:
                 self._conditional = False
         return None if self.read(name) else self._put_and_compare(name, data)
@@ -81,7 +91,7 @@ class S3Documents(DocumentsBelow):
         """Write over a version."""
         if self._conditional:
             try:
-                return self._put_if(name, data, {"If-Match": version})
+                return self._put_if(name, data, "If-Match", version)
             except _UnconditionalStoreError:
                 self._conditional = False
         present = self.read(name)
@@ -97,28 +107,43 @@ class S3Documents(DocumentsBelow):
         done = client.put_object(Bucket=location.bucket, Key=location.key, Body=data, **self._write_args)
         return str(done.get("ETag"))
 
-    def _put_if(self, name: str, data: bytes, condition: Mapping[str, str]) -> str | None:
-        from botocore.exceptions import ClientError
-
+    def _put_if(self, name: str, data: bytes, header: str, value: str) -> str | None:
         location = self._locate(name)
         with self._client(location) as client:
-            for attempt in range(_MAX_CONFLICTS):
-                try:
-                    # As headers, because an old boto3 does not know the arguments.
-                    with write_headers(condition):
-                        return self._put(client, location, data)
-                except ClientError as error:
-                    status, code = error_code(error)
-                    if status == 501 or code == "NotImplemented":
-                        _warn_of_unconditional_store(location.bucket)
-                        raise _UnconditionalStoreError from error
-                    if status == 409:  # another write was under way: S3 asks to repeat this one
-                        time.sleep(_CONFLICT_SECONDS * 2**attempt)
-                        continue
-                    if status == 412 or (status, code) == (404, "NoSuchKey"):
-                        break
-                    raise
+            version = self._try_put(client, location, data, {header: value})
+            if version is not None:
+                endpoint = str(client.meta.endpoint_url)
+                condition = endpoint, location.bucket, header
+                if condition in _kept or str(urlsplit(endpoint).hostname).endswith(_AWS_HOSTS):
+                    return version
+                if self._try_put(client, location, data, {header: value}) is None:
+                    _kept.add(condition)
+                    return version
+                _warn_of_unconditional_store(location.bucket)
+                self._conditional = False
         return self._version_if_ours(name, data)
+
+    def _try_put(self, client: Any, location: Location, data: bytes, condition: Mapping[str, str]) -> str | None:
+        """Write if a condition holds, and return the version; ``None``: it does not, or this is a repetition."""
+        from botocore.exceptions import ClientError
+
+        for attempt in range(_MAX_CONFLICTS):
+            try:
+                # As headers, because an old boto3 does not know the arguments.
+                with write_headers(condition):
+                    return self._put(client, location, data)
+            except ClientError as error:
+                status, code = error_code(error)
+                if status == 501 or code == "NotImplemented":
+                    _warn_of_unconditional_store(location.bucket)
+                    raise _UnconditionalStoreError from error
+                if status == 409:  # another write was under way: S3 asks to repeat this one
+                    time.sleep(_CONFLICT_SECONDS * 2**attempt)
+                    continue
+                if status == 412 or (status, code) == (404, "NoSuchKey"):
+                    break
+                raise
+        return None
 
     def _version_if_ours(self, name: str, data: bytes) -> str | None:
         present = self.read(name)
@@ -144,7 +169,7 @@ class S3Documents(DocumentsBelow):
 
 
 class _UnconditionalStoreError(Exception):
-    """An S3-compatible store says that it has no conditional writes."""
+    """A store says that it has no conditional writes."""
 
 
 @cache

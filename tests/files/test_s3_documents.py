@@ -57,7 +57,7 @@ def test_a_conflict_with_a_write_under_way_is_repeated(s3: S3, s3_through):
 
     s3_through(conflict_once)
     assert open_at(f"s3://{s3.bucket}/").create("a.json", b"{}")
-    assert len(puts) == 2
+    assert open_at(f"s3://{s3.bucket}/").read("a.json").data == b"{}"
 
 
 def test_a_403_does_not_mean_that_a_document_is_absent(s3_through):
@@ -96,6 +96,37 @@ def test_a_store_without_conditional_writes_is_warned_of_once_and_used_all_the_s
     assert caplog.text.count("no conditional writes") == 1
 
 
+def ignore_conditions(s3: S3):
+    def respond(request):
+        if request.method != "PUT":
+            return None
+        kept = {
+            name: value for name, value in request.headers.items() if name.lower() not in ("if-match", "if-none-match")
+        }
+        response = httpx.put(s3.url + request.path, headers=kept, content=request.body)
+        return response.status_code, {"ETag": response.headers["ETag"]}, b""
+
+    return respond
+
+
+def test_a_store_that_ignores_conditions_is_noticed_at_the_first_write_and_warned_of(s3: S3, s3_through, caplog):
+    s3_through(ignore_conditions(s3))
+    documents = open_at(f"s3://{s3.bucket}/")
+    version = documents.create("a.json", b"first")
+    assert version == documents.read("a.json").version
+    assert documents.create("a.json", b"other") is None
+    assert documents.replace("a.json", b"second", "another version") is None
+    assert documents.replace("a.json", b"second", version) == documents.read("a.json").version
+    assert caplog.text.count("no conditional writes") == 1
+
+
+def test_a_store_that_keeps_conditions_is_asked_once_in_a_process(s3: S3, s3_through):
+    proxy = s3_through(lambda _: None)
+    for name in ("a.json", "b.json"):
+        open_at(f"s3://{s3.bucket}/").create(name, b"{}")
+    assert [request.path.rpartition("/")[2] for request in proxy.requests] == ["a.json", "a.json", "b.json"]
+
+
 def test_a_store_without_conditional_writes_tells_who_was_overwritten(s3: S3, s3_through):
     def overwrite(request):
         refused = refuse_conditions(request)
@@ -125,7 +156,7 @@ def test_a_document_that_is_encrypted_with_a_key_of_ones_own_is_read_with_it(s3:
     proxy = s3_through(lambda _: None)
     key = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "0123456789abcdef0123456789abcdef"}
     documents = open_at(f"s3://{s3.bucket}/", s3_extra_args={**key, "ACL": "private"})
-    documents.create("a.json", b"{}")
+    documents.write("a.json", b"{}")
     documents.read("a.json")
     sent = [(each.method, header in {name.lower() for name in each.headers}) for each in proxy.requests]
     assert sent == [("PUT", True), ("GET", True)]
