@@ -52,7 +52,7 @@ SIZES = {
     "shared_deaths": (24, "number of deaths of their task processes at named points"),
     "batch": (300, "number of images of each of the two batches"),
     "batch_deaths": (24, "number of deaths of each batch's task processes at named points"),
-    "batch_kills": (4, "number of kills of each batch's task processes at any moment"),
+    "batch_kills": (16, "number of kills of each batch's task processes at any moment"),
 }
 """The options that say how much a run does, by the fields of :class:`~chaos.draw.Sizes`: default and description."""
 

@@ -2,7 +2,7 @@
 List files: a text, CSV, JSON Lines or S3 Inventory file that names images, read line by line from any store.
 
 A line that names no image is an entry with a problem, so that one bad line does not stop a thousand good ones. A file
-that is no list at all is an error.
+that is not a list is an error.
 """
 
 from __future__ import annotations

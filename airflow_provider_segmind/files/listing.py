@@ -106,7 +106,7 @@ def list_images(value: object, *, aws_conn_id: str | None, destination: Destinat
     :param aws_conn_id: unless the URI names a connection, which the listed images' URIs then name too
     :param destination: where the results go. If that is a folder below the listed one, what is in it is left out, so
         that no run takes the results of another for photos
-    :raises SegmindInputError: the bucket, folder or list file is missing, may not be read, or is no list
+    :raises SegmindInputError: the bucket, folder or list file is missing, may not be read, or is not a list
     """
     if is_fixed_list(value):
         return [_given(image, index) for index, image in enumerate(_entries(value))]

@@ -65,7 +65,7 @@ def plan_images(listed: Iterable[ListedImage], template: NameTemplate) -> list[B
             name = template.name(folder=entry.folder, stem=source.stem or source.digest[:16], index=index)
         except SegmindInputError as error:
             return unusable(index, entry, str(error))
-        # What the connection is called is no secret, and failed.jsonl must lead back to the object.
+        # The name of the connection is not a secret, and failed.jsonl must lead back to the object.
         label = source.location.uri if source.location.kind == "s3" else source.label
         return BatchItem(source.digest, entry.image, label, name)
 

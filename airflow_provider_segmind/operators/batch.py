@@ -52,7 +52,7 @@ class SegmindBatchOperator(SegmindOperator):
     ``_segmind/runs/<dag>/<run>/<task>/``, has a line of JSON for each input: ``source``, ``uri``, ``status``,
     ``request_id``, ``cost``, ``seconds`` and ``error``. ``failed.jsonl`` beside it has those that a later run can take
     as its list. While the task runs, the XCom ``progress`` has the counts so far. A batch without any input succeeds:
-    a night without new photos is no error.
+    a night without new photos is not an error.
 
     :param destination: a prefix, which ends in ``/``: ``s3://bucket/erased/``, a local folder or another object store
         (templated)

@@ -24,6 +24,9 @@ plan = Plan.read(Path(os.environ[PLAN_VARIABLE]))
 RETRIES = {"retries": 15, "retry_delay": timedelta(seconds=1)}
 BATCH_RETRIES = {"retries": 200, "retry_delay": timedelta(seconds=1)}
 
+BATCH_PRIORITY = 100
+"""A batch is one task instance that starts 40 times as often as the others. It does not queue behind all of them."""
+
 MAX_WAVE = 40
 """Small waves, so that kills meet all phases of a batch many times."""
 
@@ -57,5 +60,9 @@ for dag_id in SHARING_DAGS if plan.shared else ():
 for batch in plan.batches:
     with DAG(dag_id=batch.dag_id, schedule=None, default_args=BATCH_RETRIES):
         BriaEraseForegroundBatchOperator(
-            task_id="erase", images=batch.folder, destination=batch.stored_at, max_wave=MAX_WAVE
+            task_id="erase",
+            images=batch.folder,
+            destination=batch.stored_at,
+            max_wave=MAX_WAVE,
+            priority_weight=BATCH_PRIORITY,
         )
