@@ -270,7 +270,17 @@ class Batch:
     def _wave(self, opens: float | None) -> None:
         self._enter(self._triggerer, 1)
         jobs = [WaveJob(job.request_id, job.submitted_at, job.submitted_at + TIMEOUT) for job in self.running]
-        wave = Wave(self._triggerer, MODEL, jobs, resume_at=opens, opens_at=opens or 0.0, watch=self.watch)
+        is_full = opens is None and self.asked < self.images
+        leave_running = len(jobs) // 10 if is_full else 0
+        wave = Wave(
+            self._triggerer,
+            MODEL,
+            jobs,
+            resume_at=opens,
+            opens_at=opens or 0.0,
+            leave_running=leave_running,
+            watch=self.watch,
+        )
         self.world.run([self.world.perform(wave.watcher()) for _ in range(WATCHERS)])
         assert not wave.timed_out
         assert wave.error is None

@@ -313,6 +313,13 @@ def check_moment(moment: object, name: str) -> float:
     raise _invalid(name, moment, f"Use epoch seconds, as from time.time(), at most {MAX_DAYS_AHEAD} days ahead.")
 
 
+def check_whole(name: str, value: object, lowest: int, highest: int) -> int:
+    """Return a whole number in a range."""
+    if isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest:
+        return value
+    raise _invalid(name, value, f"Use a whole number from {lowest} to {highest}.")
+
+
 def check_payload(payload: object) -> dict[str, Any]:
     """Return a job's parameters, which are a JSON object."""
     reason = "It is not a dict with text keys"

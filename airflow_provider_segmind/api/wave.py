@@ -122,6 +122,7 @@ class Wave:
     :param resume_at: epoch seconds at which the wave is over, whatever is still running, because more jobs are to be
         submitted then. ``None``: it is over when all jobs have ended
     :param opens_at: epoch seconds before which it is not over even if all jobs have ended: nothing can be submitted
+    :param leave_running: how many jobs may still be running when it is over
     :param watch: how jobs are watched
     :param poll_interval: seconds between two polls of a job; by default as the schedule for batches says
     """
@@ -134,13 +135,14 @@ class Wave:
         *,
         resume_at: float | None = None,
         opens_at: float = 0.0,
+        leave_running: int = 0,
         watch: Watch = "status",
         poll_interval: float | None = None,
     ) -> None:
         now = api.clock()
         self._api, self._model = api, model
         self.jobs = tuple(jobs)
-        self._resume_at, self._opens_at = resume_at, opens_at
+        self._resume_at, self._opens_at, self._leave_running = resume_at, opens_at, leave_running
         self._lock = threading.RLock()
         self._waits = {
             job.request_id: JobWait(
@@ -182,7 +184,7 @@ class Wave:
         """Return whether the wave is over."""
         if self.error is not None or (self._resume_at is not None and now >= self._resume_at):
             return True
-        return not self._running and now >= self._opens_at
+        return len(self._running) <= self._leave_running and now >= self._opens_at
 
     def event(self, error: str | None = None) -> WaveEvent:
         """Return what the watch has seen by now; ``error`` says why it has not gone on."""

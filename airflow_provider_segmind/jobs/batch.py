@@ -3,7 +3,8 @@ A batch: thousands of inputs in waves, worked through by one task.
 
 A worker part submits as much as the rate limit allows now, stores what has ended, and returns what to wait for: the
 *wave*, all jobs in flight. It is watched on the triggerer, or by the same process where the task does not defer. The
-next part begins when the wave has ended, or when the limit's next window opens and more is to be submitted.
+next part begins when the wave has ended, or most of a full one, or when the limit's next window opens and more is to be
+submitted.
 
 Four things outlive a part, and each may be lost or stale without harm to the ones before it:
 

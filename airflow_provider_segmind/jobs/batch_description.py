@@ -52,12 +52,14 @@ class WaitForWave:
     :param resume_at: epoch seconds at which to come back, whatever is still running; ``None``: when all have ended
     :param opens_at: epoch seconds before which coming back is of no use, even if all have ended
     :param limiter: what the watching process's limiter takes over
+    :param leave_running: how many jobs may still be running when coming back
     """
 
     jobs: list[InFlight]
     resume_at: float | None
     opens_at: float
     limiter: dict[str, Any]
+    leave_running: int = 0
 
 
 Summary = dict[str, Any]

@@ -31,12 +31,12 @@ WORTH_A_PART = 50
 START_SECONDS = 4.0
 """A part is resumed so long before the limit's next window opens, since Airflow takes about that time to start it."""
 
-SUBMIT_WAIT = 20.0
+SUBMIT_WAIT = 10.0
 """
 Seconds for which a submit of a batch waits for its slot.
 
 In the minute after a 429 slots are evenly spaced, and a part that used only those that are free at once would do almost
-nothing.
+nothing. Until the reset it has results to store.
 """
 
 MAX_GAP = 1.0
@@ -44,7 +44,9 @@ MAX_GAP = 1.0
 
 OUTAGE_SECONDS = 30.0
 FULL_WAVE_SECONDS = 60.0
-"""A full wave is looked at again after so long, so that one slow job does not hold up the others."""
+MAX_LEFT_RUNNING = 0.1
+"""While inputs wait for a place in a full wave, a part is resumed after so many seconds, or when only this share of the
+wave is running, so that slow jobs do not hold them up."""
 
 log = logging.getLogger(__name__)
 
@@ -136,9 +138,10 @@ class BatchSubmits:
         Return how long a submit may wait for its slot.
 
         Not at all where slots are not spaced anyway: requests that wait in line make them so, and the submits of a
-        window would then leave one by one.
+        window would then leave one by one. Nor for a reset: there are results to store meanwhile.
         """
-        return SUBMIT_WAIT if self.worker.runner.api.limiter.is_recovering(now) else 0.0
+        limiter = self.worker.runner.api.limiter
+        return SUBMIT_WAIT if limiter.is_recovering(now) and not limiter.is_closed(now) else 0.0
 
     def _wait_for_window(self, patience: float) -> bool:
         """Wait until the limit allows a submit, if that is soon, and return whether it does."""
@@ -191,7 +194,8 @@ class BatchSubmits:
     def wave(self) -> WaitForWave:
         """Return what to wait for, and when the next part should begin."""
         now = time.time()
-        opens_at, moments = now, []
+        jobs = [job for job in self.state.in_flight if not job.ended]
+        opens_at, moments, leave_running = now, [], 0
         if self._postponed:
             moments.append(min(moment for moment, _ in self._postponed))
         if self._resume_at is not None:
@@ -200,6 +204,7 @@ class BatchSubmits:
         elif len(self.pending) > len(self._postponed) and self.why_stopped() is None and not self._budget_is_used():
             if self._room() <= 0:
                 moments.append(now + FULL_WAVE_SECONDS)
+                leave_running = int(len(jobs) * MAX_LEFT_RUNNING)
             else:
                 opens_at = self._next_window(now)
                 moments.append(opens_at)
@@ -208,8 +213,8 @@ class BatchSubmits:
             moments.append(opens_at)
         elif self._postponed:
             opens_at = moments[0]
-        jobs = [job for job in self.state.in_flight if not job.ended]
-        return WaitForWave(jobs, min(moments) if moments else None, min([opens_at, *moments]), self.state.limiter)
+        resume_at = min(moments) if moments else None
+        return WaitForWave(jobs, resume_at, min([opens_at, *moments]), self.state.limiter, leave_running)
 
     def _next_window(self, now: float) -> float:
         """Return when a part should begin in order to use the limit's next window."""

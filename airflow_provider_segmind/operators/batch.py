@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_segmind.api.models import check_choice
+from airflow_provider_segmind.api.models import check_choice, check_whole
 from airflow_provider_segmind.api.wave import Watch, Wave, WaveEvent, WaveJob
 from airflow_provider_segmind.exceptions import SegmindError, SegmindInputError, TaskFate
 from airflow_provider_segmind.files.destination import Destination, IfExists, parse_destination
@@ -95,8 +95,8 @@ class SegmindBatchOperator(SegmindOperator):
         check_choice("watch", watch, Watch)
         NameTemplate(name_template)
         self.name_template = name_template
-        self.max_wave = _check_whole("max_wave", max_wave, MAX_WAVE)
-        self.max_transfers = _check_whole("max_transfers", max_transfers, 64)
+        self.max_wave = check_whole("max_wave", max_wave, 1, MAX_WAVE)
+        self.max_transfers = check_whole("max_transfers", max_transfers, 1, 64)
         self.max_failures = check_max_failures(max_failures)
         self.max_cost = None if max_cost is None else check_max_cost(max_cost)
         self.watch = watch
@@ -199,6 +199,7 @@ class SegmindBatchOperator(SegmindOperator):
             self.timeout,
             resume_at=wave.resume_at,
             opens_at=wave.opens_at,
+            leave_running=wave.leave_running,
             watch=self.watch,
             poll_interval=self.poll_interval,
             limiter=wave.limiter,
@@ -214,6 +215,7 @@ class SegmindBatchOperator(SegmindOperator):
             jobs,
             resume_at=wave.resume_at,
             opens_at=wave.opens_at,
+            leave_running=wave.leave_running,
             watch=self.watch,
             poll_interval=self.poll_interval,
         )
@@ -232,12 +234,6 @@ def check_prefix(value: object) -> Destination:
             f"{destination.location.label + '/'!r}, with a slash at its end."
         )
     return destination
-
-
-def _check_whole(name: str, value: object, highest: int) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= highest:
-        return value
-    raise SegmindInputError(f"Invalid {name} {value!r}. Use a whole number from 1 to {highest}.")
 
 
 def _run_folder(ti: Any) -> str:

@@ -10,7 +10,14 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_segmind.api.models import check_choice, check_model, check_moment, check_request_id, check_timeout
+from airflow_provider_segmind.api.models import (
+    check_choice,
+    check_model,
+    check_moment,
+    check_request_id,
+    check_timeout,
+    check_whole,
+)
 from airflow_provider_segmind.api.redaction import redact
 from airflow_provider_segmind.api.wave import Watch, Wave, WaveEvent, WaveJob
 from airflow_provider_segmind.exceptions import SegmindError, SegmindInputError, SegmindJobTimeoutError
@@ -32,18 +39,19 @@ class SegmindWaveTrigger(BaseTrigger):
     """
     Watch the jobs of a batch, and fire one event when there is something to do for a worker.
 
-    That is when all jobs have ended, though not before ``opens_at``, or at ``resume_at``. The event has ``ended`` and
-    ``timed_out``, positions in ``jobs``; ``limiter``, what is known of the rate limit; ``requests``, how many the watch
-    has made; and ``error``. It comes at most 10 s after ``resume_at`` and after the last deadline. When the triggerer
-    stops, nothing is cancelled at Segmind: another one goes on with the same jobs.
+    That is when no more than ``leave_running`` jobs are running, though not before ``opens_at``, or at ``resume_at``.
+    The event has ``ended`` and ``timed_out``, positions in ``jobs``; ``limiter``, what is known of the rate limit;
+    ``requests``, how many the watch has made; and ``error``. It comes at most 10 s after ``resume_at`` and after the
+    last deadline. When the triggerer stops, nothing is cancelled at Segmind: another one goes on with the same jobs.
 
     :param jobs: ``[request_id, submitted_at]`` or ``[request_id, submitted_at, deadline]`` of each job, times in epoch
         seconds, at most 1000; or the text that :func:`write_jobs` makes of them
     :param model: the model's slug, of all jobs
     :param segmind_conn_id: the connection's id
     :param timeout: seconds from a job's submit to its deadline, where it has none of its own
-    :param resume_at: epoch seconds at which the event fires, whatever is still running; ``None``: when all have ended
-    :param opens_at: epoch seconds before which the event does not fire even if all jobs have ended
+    :param resume_at: epoch seconds at which the event fires at the latest; ``None``: no such moment
+    :param opens_at: epoch seconds before which the event does not fire, even if all jobs have ended
+    :param leave_running: how many jobs may still be running when the event fires; by default none
     :param watch: ``"status"``: by status requests; ``"history"``: by pages of the request history, where possible
     :param poll_interval: seconds between status requests for a job, ``None`` for the adaptive schedule
     :param limiter: what the rate limiter of the process that defers has handed over
@@ -59,6 +67,7 @@ class SegmindWaveTrigger(BaseTrigger):
         timeout: float,
         resume_at: float | None = None,
         opens_at: float = 0.0,
+        leave_running: int = 0,
         watch: Watch = "status",
         poll_interval: float | None = None,
         limiter: dict[str, Any] | None = None,
@@ -75,6 +84,7 @@ class SegmindWaveTrigger(BaseTrigger):
         if resume_at is not None:
             check_moment(resume_at, "resume_at")
         check_moment(opens_at, "opens_at")
+        check_whole("leave_running", leave_running, 0, MAX_JOBS)
         check_choice("watch", watch, Watch)
         if poll_interval is not None:
             check_timeout(poll_interval, "poll_interval")
@@ -86,6 +96,7 @@ class SegmindWaveTrigger(BaseTrigger):
         self.timeout = timeout
         self.resume_at = resume_at
         self.opens_at = opens_at
+        self.leave_running = leave_running
         self.watch = watch
         self.poll_interval = poll_interval
         self.limiter = limiter
@@ -99,6 +110,7 @@ class SegmindWaveTrigger(BaseTrigger):
             "timeout": self.timeout,
             "resume_at": self.resume_at,
             "opens_at": self.opens_at,
+            "leave_running": self.leave_running,
             "watch": self.watch,
             "poll_interval": self.poll_interval,
             "limiter": self.limiter,
@@ -133,6 +145,7 @@ class SegmindWaveTrigger(BaseTrigger):
                     self.jobs,
                     resume_at=self.resume_at,
                     opens_at=self.opens_at,
+                    leave_running=self.leave_running,
                     watch=self.watch,
                     poll_interval=self.poll_interval,
                 )

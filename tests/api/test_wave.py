@@ -138,6 +138,18 @@ def test_a_wave_whose_window_is_open_is_over_when_all_jobs_have_ended():
     assert world.clock() < NOON + 20
 
 
+def test_slow_jobs_that_may_be_left_running_do_not_hold_up_the_wave():
+    wave, _, world = watched([12.0] * 18 + [300.0, 310.0], leave_running=2)
+    assert wave.ended == ids(18)
+    assert world.clock() < NOON + 30
+
+
+def test_a_wave_with_more_running_jobs_than_may_be_left_goes_on():
+    wave, _, world = watched([12.0] * 17 + [50.0, 300.0, 310.0], leave_running=2)
+    assert wave.ended == ids(18)
+    assert NOON + 50 <= world.clock() < NOON + 110
+
+
 @pytest.mark.parametrize("resume_at", [NOON + 30, NOON - 5])
 def test_a_wave_without_jobs_waits_for_the_window(resume_at):
     wave, _, world = watched([], resume_at=resume_at, opens_at=resume_at)

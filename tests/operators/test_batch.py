@@ -200,6 +200,18 @@ def test_without_deferral_the_worker_does_all_waves_itself(segmind, batch):
     assert (task.triggers, summary["completed"], len(segmind.jobs)) == ([], 5, 5)
 
 
+def test_one_slow_job_of_a_full_wave_does_not_hold_up_the_inputs_behind_it(segmind, batch):
+    batch.put(*[f"{number:02}.png" for number in range(12)])
+    segmind.faults.add("job_takes", on="submit", seconds=20)
+    task = batch.task(max_wave=10)
+    first = task.submit()
+    second = task.resume(task.wait(first))
+
+    assert segmind.jobs[0].finished is None
+    assert len(segmind.jobs) == 12
+    assert len(second.trigger.jobs) == 3
+
+
 def test_a_batch_stops_at_its_max_cost_and_a_higher_one_goes_on(segmind, batch):
     batch.put(*[f"{number}.png" for number in range(5)])
     task = batch.task(max_cost=0.1)  # a job costs 0.03 at the emulator

@@ -62,7 +62,7 @@ def many(count, *, deadline=None):
     "trigger",
     [
         SegmindWaveTrigger([["id-1", NOW], ["id-2", NOW + 0.1234]], MODEL, "segmind_default", 600.0),
-        SegmindWaveTrigger([["id-1", NOW, NOW + 900]], MODEL, "other", 600.0, NOW + 60, NOW + 50, "history", 3.0, {}),
+        SegmindWaveTrigger([["id-1", NOW, NOW + 900]], MODEL, "other", 600.0, NOW + 6, NOW + 5, 7, "history", 3.0, {}),
         SegmindWaveTrigger([], MODEL, "segmind_default", 600.0, resume_at=NOW),
     ],
 )
@@ -82,6 +82,7 @@ def test_a_trigger_row_of_version_1_is_read_and_written():
         "timeout": 600.0,
         "resume_at": None,
         "opens_at": 0.0,
+        "leave_running": 3,
         "watch": "status",
         "poll_interval": None,
         "limiter": None,
@@ -130,6 +131,8 @@ def test_jobs_keep_their_times_to_the_millisecond():
         ({"timeout": 0}, "Invalid timeout"),
         ({"resume_at": float("inf")}, "Invalid resume_at"),
         ({"opens_at": "soon"}, "Invalid opens_at"),
+        ({"leave_running": -1}, "Invalid leave_running -1"),
+        ({"leave_running": "few"}, "Invalid leave_running 'few'"),
         ({"watch": "guess"}, "Invalid watch"),
         ({"poll_interval": -1}, "Invalid poll_interval"),
         ({"version": 2}, "version=2"),
