@@ -43,7 +43,7 @@ _AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn")
 
 log = logging.getLogger(__name__)
 
-_kept: set[tuple[str, str, str]] = set()
+_kept: set[tuple[str, ...]] = set()
 """Endpoint, bucket and condition, of all that this process has seen a store keep."""
 
 
@@ -111,17 +111,28 @@ class S3Documents(DocumentsBelow):
         location = self._locate(name)
         with self._client(location) as client:
             version = self._try_put(client, location, data, {header: value})
-            if version is not None:
-                endpoint = str(client.meta.endpoint_url)
-                condition = endpoint, location.bucket, header
-                if condition in _kept or str(urlsplit(endpoint).hostname).endswith(_AWS_HOSTS):
-                    return version
-                if self._try_put(client, location, data, {header: value}) is None:
-                    _kept.add(condition)
-                    return version
-                _warn_of_unconditional_store(location.bucket)
-                self._conditional = False
+            if version is not None and self._is_kept(client, location, data, {header: value}):
+                return version
         return self._version_if_ours(name, data)
+
+    def _is_kept(self, client: Any, location: Location, data: bytes, condition: Mapping[str, str]) -> bool:
+        """Return whether the store keeps the condition of a write that has succeeded."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        endpoint = str(client.meta.endpoint_url)
+        subject = endpoint, location.bucket, *condition
+        if subject in _kept or str(urlsplit(endpoint).hostname).endswith(_AWS_HOSTS):
+            return True
+        try:
+            is_ignored = self._try_put(client, location, data, condition) is not None
+        except (BotoCoreError, ClientError):
+            return True  # as far as is known: the next write tells
+        if is_ignored:
+            _warn_of_unconditional_store(location.bucket)
+            self._conditional = False
+        else:
+            _kept.add(subject)
+        return not is_ignored
 
     def _try_put(self, client: Any, location: Location, data: bytes, condition: Mapping[str, str]) -> str | None:
         """Write if a condition holds, and return the version; ``None``: it does not, or this is a repetition."""

@@ -127,6 +127,22 @@ def test_a_store_that_keeps_conditions_is_asked_once_in_a_process(s3: S3, s3_thr
     assert [request.path.rpartition("/")[2] for request in proxy.requests] == ["a.json", "a.json", "b.json"]
 
 
+def test_a_write_counts_though_the_store_fails_when_it_is_repeated(s3: S3, s3_through):
+    puts = []
+
+    def fail_from_the_second_on(request):
+        if request.method == "PUT":
+            puts.append(request)
+            if len(puts) > 1:
+                return 503, XML, b"<Error><Code>SlowDown</Code></Error>"
+        return None
+
+    s3_through(fail_from_the_second_on)
+    documents = open_at(f"s3://{s3.bucket}/")
+    assert documents.create("a.json", b"{}") == documents.read("a.json").version
+    assert len(puts) > 1
+
+
 def test_a_store_without_conditional_writes_tells_who_was_overwritten(s3: S3, s3_through):
     def overwrite(request):
         refused = refuse_conditions(request)
