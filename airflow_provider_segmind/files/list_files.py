@@ -68,7 +68,8 @@ def read_list_file(location: Location, *, aws_conn_id: str | None) -> Iterator[L
     """
     Yield the images that a list file names. A relative path in it starts from the worker's current folder.
 
-    :raises SegmindInputError: the file is missing, or no list; also after entries with problems, where no line is good
+    :raises SegmindInputError: the file is missing or is not a list. A file without one good line is not a list either;
+        that is raised at its end
     """
     read = _READERS[cast(str, list_format(location.uri))]
     with open_location(location, aws_conn_id) as file:
@@ -207,7 +208,7 @@ _READERS: dict[str, Callable[[Iterator[str], Location], Iterator[ListEntry]]] = 
 
 
 def _entry(image: object, where: str) -> ListEntry:
-    """Return the entry for an image, with a problem where it can be none."""
+    """Return the entry for an image, with a problem if it cannot be one."""
     if isinstance(image, str):
         try:
             image.encode()
