@@ -33,6 +33,7 @@ from airflow_provider_segmind.api.rate_limit import RateLimiter
 from airflow_provider_segmind.api.wave import Watch, Wave, WaveJob
 from airflow_provider_segmind.api.wave_pacing import WavePacing
 from airflow_provider_segmind.exceptions import SegmindRateLimitError
+from airflow_provider_segmind.jobs.batch_submits import MAX_GAP, SUBMIT_WAIT
 from benchmarks.tables import table
 
 MODEL = "bria-erase-foreground"
@@ -42,7 +43,6 @@ THREADS, WATCHERS = 8, 16
 WAVE = 500
 TIMEOUT = 600.0
 REQUESTS_PER_JOB: dict[Watch, float] = {"status": 3.1, "history": 1.1}
-SPACED_SECONDS = 20.0  # that a worker part waits for slots, where only one is free at a time
 
 T = TypeVar("T")
 Process = Generator[float, None, T]
@@ -194,6 +194,8 @@ class Batch:
     submits: list[tuple[float, int]] = field(default_factory=list)
     asked: int = 0
     _hand_over: Any = None
+    _refused: bool = False
+    _submitting: int = 0
 
     def __post_init__(self) -> None:
         self._triggerer = self.world.context(RateLimiter(self.declared), LatencyMemory())
@@ -225,10 +227,9 @@ class Batch:
         api = world.context(RateLimiter(self.declared), LatencyMemory())
         self._enter(api, THREADS)
         # The jobs of the next wave run while the results of the last one are stored.
-        room = min(self.images - self.asked, WAVE - len(self.running))
         pacing = WavePacing(api.limiter, REQUESTS_PER_JOB[self.watch], self.submits)
-        quota = [pacing.submits_now(world.now, room, within=SPACED_SECONDS)]
-        world.run([self._submit(api, quota) for _ in range(THREADS)])
+        self._refused, self._submitting = False, 0
+        world.run([self._submit(api, pacing) for _ in range(THREADS)])
         if self.watch == "history" and self.ended:
             world.run([self._read_records(api)])
         world.run([self._store(api) for _ in range(THREADS)])
@@ -254,16 +255,31 @@ class Batch:
             assert result.output_url
             self.stored.add(job.request_id)
 
-    def _submit(self, api: ApiContext, quota: list[int]) -> Process[None]:
-        while quota[0] > 0:
-            quota[0] -= 1
+    def _submit(self, api: ApiContext, pacing: WavePacing) -> Process[None]:
+        """One thread's submits, as ``jobs/batch_submits.py`` makes them."""
+        while not self._refused:
+            now = self.world.now
+            is_spaced = api.limiter.is_recovering(now) and not api.limiter.is_closed(now)
+            patience = SUBMIT_WAIT if is_spaced else 0.0
+            room = min(self.images - self.asked, WAVE - len(self.running) - self._submitting)
+            if room <= 0:
+                return
+            if self._submitting >= pacing.submits_now(now, room + self._submitting, patience):
+                seconds = pacing.opens_at(now) - now
+                if self._submitting or seconds > MAX_GAP:
+                    return
+                yield now + max(seconds, 0.01)
+                continue
             self.asked += 1
+            self._submitting += 1
             try:
-                job = yield from self.world.perform(submit(api, MODEL, {"image": "x"}, patience=SPACED_SECONDS))
+                job = yield from self.world.perform(submit(api, MODEL, {"image": "x"}, patience=SUBMIT_WAIT))
             except SegmindRateLimitError:
                 self.asked -= 1
-                quota[0] = 0
+                self._refused = True
                 return
+            finally:
+                self._submitting -= 1
             self.running.append(job)
             self.submits.append((int(job.submitted_at), 1))
 
