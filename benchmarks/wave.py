@@ -34,12 +34,13 @@ from airflow_provider_segmind.api.wave import Watch, Wave, WaveJob
 from airflow_provider_segmind.api.wave_pacing import WavePacing
 from airflow_provider_segmind.exceptions import SegmindRateLimitError
 from airflow_provider_segmind.jobs.batch_submits import MAX_GAP, SUBMIT_WAIT
+from airflow_provider_segmind.triggers.wave import WATCHERS, WATCHERS_WITHOUT_LIMIT
 from benchmarks.tables import table
 
 MODEL = "bria-erase-foreground"
 START = 1_800_000_000.0
 HAND_OVER = 3.0
-THREADS, WATCHERS = 8, 16
+THREADS = 8
 WAVE = 500
 TIMEOUT = 600.0
 REQUESTS_PER_JOB: dict[Watch, float] = {"status": 3.1, "history": 1.1}
@@ -284,7 +285,7 @@ class Batch:
             self.submits.append((int(job.submitted_at), 1))
 
     def _wave(self, opens: float | None) -> None:
-        self._enter(self._triggerer, 1)
+        self._enter(self._triggerer, WATCHERS_WITHOUT_LIMIT)
         jobs = [WaveJob(job.request_id, job.submitted_at, job.submitted_at + TIMEOUT) for job in self.running]
         is_full = opens is None and self.asked < self.images
         leave_running = len(jobs) // 10 if is_full else 0
