@@ -25,12 +25,12 @@ from typing import Any, TypeVar
 
 from airflow_provider_segmind.api.gateway import submit
 from airflow_provider_segmind.api.history_pages import records_of
-from airflow_provider_segmind.api.models import SegmindJob
+from airflow_provider_segmind.api.models import SegmindJob, Watch
 from airflow_provider_segmind.api.operation import ApiContext, Operation, Pause, Request, Response
 from airflow_provider_segmind.api.poll_schedule import LatencyMemory
 from airflow_provider_segmind.api.polling import get_result
 from airflow_provider_segmind.api.rate_limit import RateLimiter
-from airflow_provider_segmind.api.wave import Watch, Wave, WaveJob
+from airflow_provider_segmind.api.wave import Wave, WaveJob
 from airflow_provider_segmind.api.wave_pacing import WavePacing
 from airflow_provider_segmind.exceptions import SegmindRateLimitError
 from airflow_provider_segmind.jobs.batch_submits import MAX_GAP, SUBMIT_WAIT

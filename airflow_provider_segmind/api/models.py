@@ -26,6 +26,7 @@ MAX_TIMEOUT = 7 * 86_400
 MAX_DAYS_AHEAD = 8  # deadlines are at most a week ahead; a later moment is most likely given in milliseconds
 
 OnUnknownSubmit = Literal["reconcile", "fail", "resubmit"]
+Watch = Literal["status", "history"]
 
 
 class JobState(StrEnum):

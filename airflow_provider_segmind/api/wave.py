@@ -33,10 +33,10 @@ import heapq
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from airflow_provider_segmind.api.history_pages import READ_SECONDS, HistoryReading, read_history
-from airflow_provider_segmind.api.models import JobState, parse_number
+from airflow_provider_segmind.api.models import JobState, Watch, parse_number
 from airflow_provider_segmind.api.operation import ApiContext, Operation, counting_requests, pause
 from airflow_provider_segmind.api.poll_schedule import WAVE_REQUEST_COST
 from airflow_provider_segmind.api.polling import LAST_POLL_OVERTIME, POLL_SECONDS, JobWait
@@ -47,7 +47,6 @@ from airflow_provider_segmind.exceptions import (
     SegmindRequestError,
 )
 
-Watch = Literal["status", "history"]
 VERSION = 1  # of the event
 LAST_POLL_WITHIN = LAST_POLL_OVERTIME - POLL_SECONDS + 1.0
 IDLE_SECONDS = 2.0  # a watcher that has nothing to do looks for work so often at least

@@ -6,8 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_segmind.api.models import DEFAULT_TIMEOUT
-from airflow_provider_segmind.api.wave import Watch
+from airflow_provider_segmind.api.models import DEFAULT_TIMEOUT, Watch
 from airflow_provider_segmind.jobs.batch_plan import Inputs
 from airflow_provider_segmind.jobs.batch_state import InFlight
 

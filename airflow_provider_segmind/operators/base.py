@@ -12,7 +12,6 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_segmind.api.models import DEFAULT_TIMEOUT, OnUnknownSubmit, check_choice, check_timeout
 from airflow_provider_segmind.exceptions import SegmindInputError
 from airflow_provider_segmind.files.destination import IfExists, parse_destination
-from airflow_provider_segmind.files.documents import parse_prefix
 from airflow_provider_segmind.files.s3 import check_s3_extra_args
 from airflow_provider_segmind.operators.parameters import (
     OnModerationBlock,
@@ -101,7 +100,7 @@ class SegmindOperator(BaseOperator):
         self._check("aws_conn_id", check_conn_id, optional=True)
         self._check("destination", lambda _, value: parse_destination(value), optional=True)
         self._check("s3_extra_args", lambda _, value: check_s3_extra_args(value), optional=True)
-        self._check("ledger", parse_prefix, optional=True)
+        self._check("ledger", _check_ledger, optional=True)
         if getattr(self, "retry_policy", None) is None:
             # Set here, since kwargs.setdefault is lost under .expand().
             policy = default_retry_policy()
@@ -142,3 +141,9 @@ class SegmindOperator(BaseOperator):
         timeout = None if deadline is None else timedelta(seconds=max(deadline - time.time(), 0.0)) + DEFERRAL_MARGIN
         self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
         raise AssertionError("defer() raises")
+
+
+def _check_ledger(name: str, value: object) -> None:
+    from airflow_provider_segmind.files.documents import parse_prefix
+
+    parse_prefix(name, value)

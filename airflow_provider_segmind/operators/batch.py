@@ -6,14 +6,12 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from airflow_provider_segmind.api.models import check_choice, check_whole
-from airflow_provider_segmind.api.wave import Watch, Wave, WaveEvent, WaveJob
+from airflow_provider_segmind.api.models import Watch, check_choice, check_whole
 from airflow_provider_segmind.exceptions import SegmindError, SegmindInputError, TaskFate
 from airflow_provider_segmind.files.destination import Destination, IfExists, parse_destination
 from airflow_provider_segmind.files.naming import DEFAULT_TEMPLATE, NameTemplate
@@ -23,6 +21,7 @@ from airflow_provider_segmind.operators.parameters import check_conn_id, max_tri
 if TYPE_CHECKING:  # what runs a batch is imported where it runs: Airflow parses DAG files all the time
     from airflow.providers.common.compat.sdk import Context
 
+    from airflow_provider_segmind.api.wave import WaveEvent
     from airflow_provider_segmind.hooks.segmind import SegmindHook
     from airflow_provider_segmind.jobs.batch import BatchRun
     from airflow_provider_segmind.jobs.batch_description import Summary, WaitForWave
@@ -128,6 +127,7 @@ class SegmindBatchOperator(SegmindOperator):
         return self._work(context, event)
 
     def _work(self, context: Context, event: Any) -> Summary:
+        from airflow_provider_segmind.api.wave import WaveEvent
         from airflow_provider_segmind.hooks.segmind import SegmindHook
 
         check_conn_id("segmind_conn_id", self.segmind_conn_id)
@@ -208,6 +208,10 @@ class SegmindBatchOperator(SegmindOperator):
 
     def _watch_here(self, hook: SegmindHook, wave: WaitForWave) -> WaveEvent:
         """Watch a wave in this process, as the trigger does, in a few threads."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        from airflow_provider_segmind.api.wave import Wave, WaveJob
+
         jobs = [WaveJob(job.request_id, job.submitted_at, job.deadline) for job in wave.jobs]
         watch = Wave(
             hook.api,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_segmind.api.models import check_choice
 from airflow_provider_segmind.exceptions import SegmindInputError
-from airflow_provider_segmind.files.listing import check_images, is_fixed_list
 from airflow_provider_segmind.files.naming import NameTemplate
 from airflow_provider_segmind.files.source import ImageDelivery, parse_image
 from airflow_provider_segmind.operators.batch import SegmindBatchOperator
@@ -110,6 +109,8 @@ class BriaEraseForegroundBatchOperator(SegmindBatchOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(destination=destination, **kwargs)
+        from airflow_provider_segmind.files.listing import check_images
+
         check_choice("image_delivery", image_delivery, ImageDelivery)
         self.images = images
         self.image_delivery = image_delivery
@@ -122,6 +123,7 @@ class BriaEraseForegroundBatchOperator(SegmindBatchOperator):
 
     def inputs(self, destination: Destination) -> Inputs:
         """Return the photos."""
+        from airflow_provider_segmind.files.listing import check_images
         from airflow_provider_segmind.jobs.batch_plan import ImageInputs
 
         check_images(self.images)
@@ -137,6 +139,8 @@ class BriaEraseForegroundBatchOperator(SegmindBatchOperator):
 
     def fingerprint(self) -> Sequence[object]:
         """Return the flags, and what is listed; the entries of a list count by themselves."""
+        from airflow_provider_segmind.files.listing import is_fixed_list
+
         return [self._flags(), None if is_fixed_list(self.images) else str(self.images)]
 
     def _flags(self) -> dict[str, bool]:

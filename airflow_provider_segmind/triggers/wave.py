@@ -11,6 +11,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_segmind.api.models import (
+    Watch,
     check_choice,
     check_model,
     check_moment,
@@ -19,7 +20,7 @@ from airflow_provider_segmind.api.models import (
     check_whole,
 )
 from airflow_provider_segmind.api.redaction import redact
-from airflow_provider_segmind.api.wave import Watch, Wave, WaveEvent, WaveJob
+from airflow_provider_segmind.api.wave import Wave, WaveEvent, WaveJob
 from airflow_provider_segmind.exceptions import SegmindError, SegmindInputError, SegmindJobTimeoutError
 from airflow_provider_segmind.hooks.segmind import SegmindHook
 from airflow_provider_segmind.triggers.segmind import LATEST_EVENT, not_too_early
