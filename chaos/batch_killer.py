@@ -16,7 +16,7 @@ from chaos.environment import Environment
 from chaos.evidence import BATCH_FOLDER, list_objects
 from chaos.plan import BatchPlan
 
-LAST_DUE_AT = 0.8
+LAST_DUE_AT = 0.6
 """The share of stored results at which the last death and the last kill of a batch are due."""
 
 LOOK_SECONDS = 0.5

@@ -35,7 +35,7 @@ MAX_PASSES = {f"{moment}_{write}": 10 for write in OFTEN for moment in ("before"
 }
 """How often even a short part of a batch gets to a point. It gets to the others once or twice."""
 
-MAX_LIFE = 2.0
+MAX_LIFE = 1.0
 """Seconds for which a batch's task process has been seen at most when a kill hits it. Most live a little longer."""
 
 
