@@ -40,7 +40,7 @@ def test_a_write_whose_response_was_lost_and_that_boto_repeats_succeeds(s3: S3, 
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", aws_connection(proxy.url, config_kwargs=retries))
     documents = open_at(f"s3://{s3.bucket}/")
     written = documents.create(name, b"ours") if act == "create" else documents.replace(name, b"ours", version)
-    assert len(puts) == 2
+    assert len(puts) > 1
     assert written == documents.read(name).version
     assert documents.read(name).data == b"ours"
 
