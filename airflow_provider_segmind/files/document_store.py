@@ -34,7 +34,7 @@ class DocumentStore(Protocol):
         """Write over this version and return the new one; ``None``: it has changed since, or is gone."""
 
     def write(self, name: str, data: bytes) -> str:
-        """Write over whatever is there and return the version."""
+        """Write a document, replace one of that name, and return the version."""
 
     def delete(self, name: str) -> None:
         """Delete a document, if there is one."""

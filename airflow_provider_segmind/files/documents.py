@@ -125,7 +125,7 @@ class FileDocuments(DocumentsBelow):
             return self._overwrite(name, data)
 
     def write(self, name: str, data: bytes) -> str:
-        """Write over whatever is there."""
+        """Write a document, and replace one of that name."""
         with self._locked(name):
             return self._overwrite(name, data)
 
@@ -199,7 +199,7 @@ class ObjectDocuments(DocumentsBelow):
         return version if present is not None and present.data == data else None
 
     def write(self, name: str, data: bytes) -> str:
-        """Write over whatever is there."""
+        """Write a document, and replace one of that name."""
         with object_store(self._locate(name)) as (fs, path):
             try:
                 fs.pipe_file(path, data)

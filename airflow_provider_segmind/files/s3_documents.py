@@ -44,7 +44,7 @@ _AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn")
 log = logging.getLogger(__name__)
 
 _kept: set[tuple[str, ...]] = set()
-"""Endpoint, bucket and condition, of all that this process has seen a store keep."""
+"""The conditions that this process has seen to be kept: endpoint, bucket and header."""
 
 
 class S3Documents(DocumentsBelow):
@@ -98,7 +98,7 @@ class S3Documents(DocumentsBelow):
         return self._put_and_compare(name, data) if present is not None and present.version == version else None
 
     def write(self, name: str, data: bytes) -> str:
-        """Write over whatever is there."""
+        """Write a document, and replace one of that name."""
         location = self._locate(name)
         with self._client(location) as client:
             return self._put(client, location, data)
@@ -126,7 +126,7 @@ class S3Documents(DocumentsBelow):
         try:
             is_ignored = self._try_put(client, location, data, condition) is not None
         except (BotoCoreError, ClientError):
-            return True  # as far as is known: the next write tells
+            return True  # The first write has succeeded. The next one is repeated again, and tells.
         if is_ignored:
             _warn_of_unconditional_store(location.bucket)
             self._conditional = False

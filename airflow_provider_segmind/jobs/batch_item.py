@@ -103,8 +103,9 @@ class ItemWorker:
         try:
             run = self._run(item, checkpoints)
             result = run.submit()
-            if run.skipped and isinstance(result, dict) and self.retries_since is not None:
-                run.skipped = not checkpoints.settle_stored(result["request_id"], self.retries_since)
+            is_skipped = run.skipped
+            if is_skipped and isinstance(result, dict) and self.retries_since is not None:
+                is_skipped = not checkpoints.settle_stored(result["request_id"], self.retries_since)
         except SegmindCheckpointError:
             raise
         except FATAL:
@@ -125,7 +126,7 @@ class ItemWorker:
             )
         if isinstance(result, WaitUntil):
             return NoSlot(result.moment) if result.for_slot else Postponed(result.moment)
-        return row_of_facts(item, result, RowStatus.SKIPPED if run.skipped else RowStatus.COMPLETED)
+        return row_of_facts(item, result, RowStatus.SKIPPED if is_skipped else RowStatus.COMPLETED)
 
     def store(self, item: BatchItem, job: InFlight, record: SegmindRecord | None) -> Row | InFlight:
         """
